@@ -1,0 +1,122 @@
+"""Everything a deployment may set, read from the environment once and checked at boot."""
+
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PostgresDsn, RedisDsn
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _psycopg(url: object) -> object:
+    """Operators write postgresql://; SQLAlchemy must be told which driver."""
+    if isinstance(url, str) and url.startswith(("postgresql://", "postgres://")):
+        return "postgresql+psycopg://" + url.split("://", 1)[1]
+    return url
+
+
+DatabaseUrl = Annotated[PostgresDsn, BeforeValidator(_psycopg)]
+
+
+class ServerSettings(BaseSettings):
+    """Where PostgreSQL and Redis (or Valkey) are."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    database_url: DatabaseUrl
+    """What every process connects with. It needs membership of the role `tallyrail_app` and nothing more."""
+    database_owner_url: DatabaseUrl | None = None
+    """What migrations connect with: the owner of the schema. Default: DATABASE_URL."""
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    """Connections a process may hold. API processes want one per busy thread; a worker child needs two."""
+    redis_url: RedisDsn
+
+    @property
+    def owner_url(self) -> str:
+        return str(self.database_owner_url or self.database_url)
+
+
+class JobSettings(BaseSettings):
+    """How jobs are leased, rung and retried."""
+
+    model_config = SettingsConfigDict(env_prefix="JOBS_", frozen=True)
+
+    lease: timedelta = timedelta(seconds=20)
+    """How long a worker may be silent before its jobs are given to another. Renewed every third of it."""
+    ring_again_after: timedelta = timedelta(seconds=5)
+    """A published job that no worker took is published again after this long: the broker may have lost it."""
+    sweep_every: timedelta = timedelta(seconds=1)
+    sweep_limit: int = Field(default=1_000, ge=1, le=100_000)
+    """Rows one sweep may touch of each kind, so that a storm is worked off at a bounded rate."""
+    relay_limit: int = Field(default=1_000, ge=1, le=10_000)
+    """Rows the relay takes in one transaction."""
+    relay_poll: timedelta = timedelta(milliseconds=200)
+    """The longest the relay sleeps when no bell rings: the price of a lost bell."""
+    backoff_base: timedelta = timedelta(seconds=1)
+    backoff_max: timedelta = timedelta(minutes=10)
+    attempts_max: int = Field(default=8, ge=1, le=100)
+    """For tasks that state no limit of their own."""
+    keep_finished: timedelta = timedelta(days=30)
+    """How long succeeded and cancelled jobs are kept. Dead letters are kept until somebody decides."""
+
+
+class ApiSettings(BaseSettings):
+    """Limits of the ingest API."""
+
+    model_config = SettingsConfigDict(env_prefix="API_", frozen=True)
+
+    body_bytes_max: int = Field(default=1_048_576, ge=1_024)
+    batch_max: int = Field(default=1_000, ge=1, le=10_000)
+    """Requests in one `jobs:batch` body."""
+    rate_limit: str = "3000/second"
+    """Requests a tenant may make, in the notation of the `limits` library."""
+    idempotency_wait: timedelta = timedelta(seconds=2)
+    """How long a request waits for an unfinished one under the same key before it answers 409."""
+
+
+class LogSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True)
+
+    level: str = "INFO"
+    format: str = Field(default="json", pattern="^(json|console)$")
+
+
+class ChainFileSettings(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True)
+
+    chains_file: Path | None = None
+    """A TOML file of further chains and assets, laid over `config/chains.toml`."""
+    rpc_urls: dict[str, list[str]] = {}
+    """CAIP-2 chain id -> JSON-RPC endpoints, as JSON. Kept out of files: such URLs often hold a key."""
+
+
+@cache
+def servers() -> ServerSettings:
+    return ServerSettings()  # type: ignore[call-arg]  # pydantic-settings fills it from the environment
+
+
+@cache
+def jobs() -> JobSettings:
+    return JobSettings()
+
+
+@cache
+def api() -> ApiSettings:
+    return ApiSettings()
+
+
+@cache
+def logs() -> LogSettings:
+    return LogSettings()
+
+
+@cache
+def chain_files() -> ChainFileSettings:
+    return ChainFileSettings()
+
+
+def reload() -> None:
+    """Forget what was read, for tests that change the environment."""
+    for cached in (servers, jobs, api, logs, chain_files):
+        cached.cache_clear()

@@ -1,0 +1,69 @@
+"""PostgreSQL: one engine a process, short transactions, and the role that may not rewrite the books."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated
+from uuid import UUID
+
+from sqlalchemy import DateTime, Engine, MetaData, Text, create_engine, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+
+from config import settings
+from core.ids import new_id
+
+APP_ROLE = "tallyrail_app"
+"""Every session runs as this role, whatever it logged in as: it has no UPDATE, DELETE or TRUNCATE on the books."""
+
+# Named by rule, so that migrations and error messages know each constraint.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: DateTime(timezone=True), dict: JSONB, str: Text}  # noqa: RUF012
+
+
+IdColumn = Annotated[UUID, mapped_column(primary_key=True, default=new_id)]
+CreatedAt = Annotated[datetime, mapped_column(default=lambda: datetime.now(UTC), server_default=func.now())]
+
+
+@cache
+def engine() -> Engine:
+    """The process's pool. A forked child must call `dispose` first: connections can't be shared across a fork."""
+    chosen = settings.servers()
+    return create_engine(
+        str(chosen.database_url),
+        pool_size=chosen.database_pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=False,  # a lost connection fails one step, which its job repeats; a ping would tax every step
+        pool_use_lifo=True,
+        connect_args={
+            "application_name": "tallyrail",
+            "options": f"-c role={APP_ROLE} -c timezone=UTC -c idle_in_transaction_session_timeout=60000",
+            "connect_timeout": 5,
+        },
+    )
+
+
+def dispose(*, close: bool = True) -> None:
+    """Drop the pool. `close=False` after a fork: the parent still uses the sockets."""
+    if engine.cache_info().currsize:
+        engine().dispose(close=close)
+        engine.cache_clear()
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """One transaction: committed at the end, rolled back on any error. Make no outside call inside it."""
+    with Session(engine(), expire_on_commit=False) as session, session.begin():
+        yield session

@@ -7,7 +7,6 @@ from typing import Generic, TypeVar
 
 from core.errors import InvariantError
 
-
 S = TypeVar("S", bound=StrEnum)
 
 

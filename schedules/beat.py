@@ -1,0 +1,79 @@
+"""The whole timetable, and the beat that keeps it.
+
+When a period has begun, beat writes one row for it and, in the same transaction, its job; the row's key makes a second
+beat's attempt a no-op. So beat holds no state of its own: any number may run, one may be killed at any point, and
+after a pause the missed periods are still known.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from celery.beat import Scheduler
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.assets import registry
+from config.queues import QUEUES
+from core import db
+from domain.health import service as health
+from domain.timetable import service
+from domain.timetable.service import EPOCH, Schedule
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def timetable() -> list[Schedule]:
+    """Every schedule there is."""
+    heartbeats = [Schedule(f"heartbeat:{queue}", f"{queue}.heartbeat", every=timedelta(seconds=10)) for queue in QUEUES]
+    chains = [
+        Schedule(
+            f"{verb}:{chain.id}",
+            f"tx_monitor.{verb}",
+            every=_poll_period(chain.block_time_ms),
+            args={"chain": chain.id},
+        )
+        for chain in registry().chains.values()
+        if chain.rpc_urls
+        for verb in ("poll", "scan")
+    ]
+    return [
+        *heartbeats,
+        *chains,
+        Schedule("remove_finished_jobs", "maintenance.remove_finished_jobs", every=timedelta(hours=1)),
+        Schedule("remove_old_periods", "maintenance.remove_old_periods", every=timedelta(hours=1)),
+    ]
+
+
+def _poll_period(block_time_ms: int) -> timedelta:
+    """About half a block, but neither busier than once a second nor slower than every ten."""
+    return timedelta(milliseconds=min(max(block_time_ms // 2, 1_000), 10_000))
+
+
+class PeriodScheduler(Scheduler):  # type: ignore[misc]  # celery is untyped here
+    """Celery's beat with our timetable: `celery -A workers.main beat --scheduler schedules.beat:PeriodScheduler`."""
+
+    TICK = 0.5
+    """Seconds between looks at the clock."""
+
+    def setup_schedule(self) -> None:
+        self.timetable = timetable()
+        self.next_heartbeat = EPOCH
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Ask for what has become due. A database that is away is waited for: the periods will still be due."""
+        try:
+            with db.transaction() as session:
+                now = session.execute(text("SELECT now()")).scalar_one()
+                if now >= self.next_heartbeat:
+                    health.beat(session, "beat")
+                    self.next_heartbeat = now + timedelta(seconds=5)
+                service.ask(session, self.timetable, now)
+        except SQLAlchemyError as error:
+            log.warning("beat.waiting", error=str(error).splitlines()[0])
+        return self.TICK
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """Celery's own view of the timetable, which is empty: nothing is published from here."""
+        return {}

@@ -1,0 +1,149 @@
+"""The relay: the one process that publishes. It reads due jobs from PostgreSQL and rings their workers.
+
+Several may run. It marks rows and publishes inside one transaction: killed between the two, the mark is rolled back
+and the jobs are published again, which a lease makes harmless. The broker never holds more than a queue's window, so a
+backlog stays in PostgreSQL, where it is safe, seen, and can be bundled many to a message.
+"""
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+import structlog
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
+from sqlalchemy import Row, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from config import logging as log_config
+from config import settings
+from config.queues import QUEUES
+from core import db, jobs, redis
+from domain.health import service as health
+from tasks.app import app
+from workers import sweeper
+
+log = structlog.stdlib.get_logger(__name__)
+
+MESSAGES_AT_ONCE = 8
+"""A backlog is spread over this many messages before they grow: small ones keep every worker busy, large ones save
+Celery's cost of about a millisecond each."""
+HELD_BACK_POLL = 0.01
+"""Seconds until a full queue is looked at again."""
+HEARTBEAT_EVERY = 5.0
+
+_TAKE_DUE = text(
+    """
+    UPDATE jobs SET published_at = now()
+    FROM (
+      SELECT due.id FROM unnest(cast(:queues AS text[]), cast(:limits AS int[])) AS open (queue, n)
+      CROSS JOIN LATERAL (
+        SELECT id FROM jobs
+        WHERE queue = open.queue AND status = 'queued' AND published_at IS NULL AND run_at <= now()
+        ORDER BY run_at LIMIT open.n FOR UPDATE SKIP LOCKED
+      ) AS due
+    ) AS taken
+    WHERE jobs.id = taken.id
+    RETURNING jobs.queue, jobs.task, jobs.run_at, jobs.id
+    """
+)
+
+
+def bundles(ids: Sequence[UUID], *, batch_max: int) -> Iterator[Sequence[UUID]]:
+    """One id a message when there is little to do, up to batch_max under a backlog."""
+    size = min(batch_max, max(1, -(-len(ids) // MESSAGES_AT_ONCE)))
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+class Relay:
+    """Publishes due jobs, and sweeps. `run` returns when `stop` was called."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._pool = app.amqp.producer_pool
+
+    def stop(self, *_: int | FrameType | None) -> None:
+        self._stopping = True
+
+    def run(self) -> None:
+        chosen = settings.jobs()
+        next_sweep = next_beat = time.monotonic()
+        log.info("relay.started")
+        while not self._stopping:
+            wait = chosen.relay_poll.total_seconds()
+            try:
+                if time.monotonic() >= next_sweep:
+                    sweeper.sweep()
+                    next_sweep = time.monotonic() + chosen.sweep_every.total_seconds()
+                if time.monotonic() >= next_beat:
+                    with db.transaction() as session:
+                        health.beat(session, "relay")
+                    next_beat = time.monotonic() + HEARTBEAT_EVERY
+                published, held_back = self.publish_due(limit=chosen.relay_limit)
+                if published >= chosen.relay_limit:
+                    continue
+                if held_back:
+                    wait = HELD_BACK_POLL
+                redis.client().blpop([jobs.BELL], timeout=wait)
+            except (RedisError, BrokerError, SQLAlchemyError, OSError) as error:
+                # The broker or the database is away. Nothing was published that isn't marked; go on when it is back.
+                log.warning("relay.waiting", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+                time.sleep(0.5)
+        log.info("relay.stopped")
+
+    def publish_due(self, *, limit: int) -> tuple[int, bool]:
+        """One round: how many jobs were published, and whether a full queue held some back."""
+        room = self._room()
+        open_queues = {name: messages for name, messages in room.items() if messages > 0}
+        held_back = len(open_queues) < len(room)
+        if not open_queues:
+            return 0, True
+        names = list(open_queues)
+        limits = [min(limit, open_queues[name] * QUEUES[name].batch_max) for name in names]
+        with db.engine().begin() as connection:
+            connection.execute(jobs.ASYNC_COMMIT)
+            due = connection.execute(_TAKE_DUE, {"queues": names, "limits": limits}).all()
+            if due:
+                self._publish(due)
+        return len(due), held_back
+
+    def _room(self) -> Mapping[str, int]:
+        """How many more messages each queue may hold."""
+        with redis.client().pipeline(transaction=False) as pipe:
+            for name in QUEUES:
+                pipe.llen(f"{app.conf.broker_transport_options['global_keyprefix']}{name}")
+            depths = pipe.execute()
+        return {queue.name: queue.window - depth for queue, depth in zip(QUEUES.values(), depths, strict=True)}
+
+    def _publish(self, due: Sequence[Row[Any]]) -> None:
+        rows = sorted(due)
+        with self._pool.acquire(block=True, timeout=5) as producer:
+            for (queue, task), group in groupby(rows, key=lambda row: (row.queue, row.task)):
+                ids = [row.id for row in group]
+                for bundle in bundles(ids, batch_max=QUEUES[queue].batch_max):
+                    app.send_task(
+                        task,
+                        args=([str(job_id) for job_id in bundle],),
+                        producer=producer,
+                        exchange="",
+                        routing_key=queue,
+                        # Bounded: a broker that is away must not hold the transaction open.
+                        retry=False,
+                    )
+
+
+def main() -> None:
+    log_config.configure("relay")
+    relay = Relay()
+    signal.signal(signal.SIGTERM, relay.stop)
+    signal.signal(signal.SIGINT, relay.stop)
+    relay.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What a worker process does besides tasks: log, forget forked connections, die with its parent, keep what no task
+understands.
+"""
+
+import ctypes
+import os
+import signal
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import signals
+from celery.worker.consumer import Consumer
+
+from config import logging as log_config
+from core import db, jobs, redis
+from domain.dead_letter import service as dead_letters
+
+log = structlog.stdlib.get_logger(__name__)
+
+PR_SET_PDEATHSIG = 1
+
+
+@signals.setup_logging.connect
+def configure_logging(**_: Any) -> None:
+    log_config.configure("worker")
+
+
+@signals.worker_process_init.connect
+def begin_child(**_: Any) -> None:
+    """Drop what was inherited by the fork; end with the parent, so that kill -9 of it leaves no work half watched."""
+    db.dispose(close=False)
+    redis.dispose()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # the parent went before we could ask to go with it
+        os._exit(1)
+
+
+def _ids_of(body: object) -> list[UUID]:
+    """The job ids in a message's body (Celery protocol 2: [args, kwargs, embed]), as far as they can be read."""
+    try:
+        return [UUID(job_id) for job_id in body[0][0]]  # type: ignore[index]  # whatever isn't that shape has no ids
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+        return []
+
+
+@signals.task_unknown.connect
+def bury_jobs_of_unknown_task(name: str, message: Any, **_: Any) -> None:
+    """A job whose task no worker has can't run: it waits for a person, not in a loop."""
+    error = {"kind": "permanent", "type": "NotRegistered", "message": f"no worker knows the task {name!r}"}
+    ids = _ids_of(message.payload)
+    with db.transaction() as session:
+        if ids:
+            jobs.bury_unreadable(session, ids, error=error)
+        else:
+            dead_letters.keep_message(session, task=name, raw=repr(message.body), error=error)
+    log.error("message.unknown_task", name=name, jobs=len(ids))
+
+
+@signals.task_rejected.connect
+def keep_rejected(message: Any, exc: BaseException | None = None, **_: Any) -> None:
+    _keep(message, exc or ValueError("not a message of a task"))
+
+
+def _keep(message: Any, reason: BaseException) -> None:
+    error = {"kind": "permanent", "type": type(reason).__qualname__, "message": str(reason)[:2_000]}
+    with db.transaction() as session:
+        dead_letters.keep_message(session, task="unreadable", raw=repr(message.body), error=error)
+    log.error("message.unreadable", error=str(reason))
+
+
+class KeepingConsumer(Consumer):  # type: ignore[misc]  # celery is untyped here
+    """Celery drops a message that it can't decode. Nobody but us sends any, so one is evidence: it is kept."""
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        _keep(message, exc)
+        super().on_decode_error(message, exc)

@@ -1,0 +1,53 @@
+"""The sweeper: rings again for whatever was lost on the way. Runs beside the relay, so that it needs no broker."""
+
+import structlog
+from sqlalchemy import text
+
+from config import settings
+from core import db, jobs
+
+log = structlog.stdlib.get_logger(__name__)
+
+# A worker that is silent for a lease is taken for dead. The attempt was counted when the lease was taken, so a job
+# that kills its worker each time ends here, as a dead letter, and not in a loop.
+_RECLAIM = text(
+    """
+    UPDATE jobs SET
+      status = CASE WHEN attempts >= attempts_max THEN 'dead' ELSE 'queued' END,
+      finished_at = CASE WHEN attempts >= attempts_max THEN now() END,
+      published_at = NULL, lease_until = NULL, run_at = greatest(run_at, now()),
+      last_error = jsonb_build_object('kind', 'worker_lost', 'type', 'WorkerLost', 'attempt', attempts, 'at', now(),
+        'message', format('the worker %s was silent for a lease; it may have been killed', worker))
+    WHERE id IN (
+      SELECT id FROM jobs WHERE status = 'running' AND lease_until < now()
+      ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, task, status
+    """
+)
+
+# Published, and no worker took it: the broker lost it, or a worker did on the way.
+_RING_AGAIN = text(
+    """
+    UPDATE jobs SET published_at = NULL
+    WHERE id IN (
+      SELECT id FROM jobs WHERE status = 'queued' AND published_at < now() - :after
+      ORDER BY published_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    """
+)
+
+
+def sweep() -> int:
+    """One bounded round. The rows it touches are due again at once; the relay publishes them. Returns how many."""
+    chosen = settings.jobs()
+    with db.engine().begin() as connection:
+        reclaimed = connection.execute(_RECLAIM, {"limit": chosen.sweep_limit}).all()
+        rung = connection.execute(_RING_AGAIN, {"after": chosen.ring_again_after, "limit": chosen.sweep_limit}).rowcount
+    for row in reclaimed:
+        log.warning("job.reclaimed", job_id=str(row.id), task=row.task, status=row.status)
+    if rung:
+        log.info("jobs.rung_again", count=rung)
+    if reclaimed or rung:
+        jobs.ring()
+    return len(reclaimed) + rung

@@ -99,7 +99,7 @@ def registry() -> Registry:
             continue
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         if unknown := content.keys() - merged.keys():
-            raise ValueError(f"{path}: unknown section {sorted(unknown)[0]!r}; there are [chains] and [assets]")
+            raise ValueError(f"{path}: unknown section {min(unknown)!r}; there are [chains] and [assets]")
         for section, rows in content.items():
             for key, row in rows.items():
                 merged[section][key] = merged[section].get(key, {"id": key}) | row

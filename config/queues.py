@@ -1,4 +1,4 @@
-"""The queues: one per concern, each a module of tasks. A task's prefix is its queue: `tx_monitor.scan` -> tx_monitor."""
+"""The queues: one per concern, each a module of tasks. A task's prefix is its queue: `tx_monitor.scan`."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -9,7 +9,7 @@ class Queue(NamedTuple):
     batch_max: int
     """Jobs of one task that one message may carry under a backlog. Small where a job waits for the outside world."""
     window: int
-    """Messages that may wait in the broker. More backlog than this stays in PostgreSQL, where it batches and is safe."""
+    """Messages that may wait in the broker. Backlog beyond stays in PostgreSQL, where it batches and is safe."""
     time_limit: timedelta
     """A message that takes longer has its process killed; its jobs come back by lease."""
 

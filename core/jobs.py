@@ -48,7 +48,7 @@ class JobStatus(StrEnum):
 
 
 class LeaseLostError(TallyrailError):
-    """This run's lease has been given to another: whatever it was about to commit must not be committed."""
+    """The lease of a run has been given to another: whatever it was about to commit must not be committed."""
 
 
 class Job(Base):
@@ -89,7 +89,7 @@ class Job(Base):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What to do, for whom. `subject` names the thing it is about (`deposit:<id>`), so that a thing's jobs are found."""
+    """What to do, for whom. `subject` names the thing it is about (`deposit:<id>`), to find its jobs by."""
 
     task: str
     args: Mapping[str, Any]

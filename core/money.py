@@ -29,7 +29,7 @@ class UnitsType(TypeDecorator[int]):
 
 
 def display(units: int, scale: int) -> str:
-    """Units as a decimal number for people: display(1500000, 6) == '1.5'. Exact; never read back."""
+    """Units as a decimal number for people, 1500000 at scale 6 as '1.5'. Exact; never read back."""
     sign, digits = ("-" if units < 0 else ""), str(abs(units)).rjust(scale + 1, "0")
     whole, fraction = (digits[:-scale], digits[-scale:].rstrip("0")) if scale else (digits, "")
     return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"

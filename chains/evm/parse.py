@@ -1,0 +1,181 @@
+"""From a node's JSON to facts. Pure.
+
+What no node may say raises MalformedError. What anybody may put on a chain never does: one fraud would stop the rest.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from eth_utils.address import to_checksum_address
+
+from chains.base import NATIVE_INDEX, Block, ChainTx, Transfer, TxStatus
+
+TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+"""keccak256 of Transfer(address,address,uint256): ERC-20 with three topics, ERC-721 with four."""
+
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
+_HASH = re.compile(r"0x[0-9a-fA-F]{64}")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_ADDRESS_TOPIC = re.compile(r"0x0{24}[0-9a-fA-F]{40}")
+
+Json = Mapping[str, Any]
+
+
+class MalformedError(ValueError):
+    """The node's answer is not what the method answers with."""
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The assets of one chain."""
+
+    chain: str
+    native: str | None
+    tokens: Mapping[str, str]
+    """Contract in lower case -> CAIP-19 id."""
+
+
+def quantity(value: object) -> int:
+    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
+        raise MalformedError(f"{value!r:.80} is not a quantity")
+    return int(value, 16)
+
+
+def hash_of(value: object) -> str:
+    if not isinstance(value, str) or not _HASH.fullmatch(value):
+        raise MalformedError(f"{value!r:.80} is not a hash")
+    return value.lower()
+
+
+def address(value: object) -> str:
+    """In EIP-55 spelling."""
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
+        raise MalformedError(f"{value!r:.80} is not an address")
+    return _checksummed(value.lower())
+
+
+@lru_cache(maxsize=16_384)  # a keccak in Python; the same payers and wallets come again
+def _checksummed(lower: str) -> str:
+    return str(to_checksum_address(lower))
+
+
+def mapping(value: object) -> Json:
+    if not isinstance(value, dict):
+        raise MalformedError(f"{value!r:.80} is not an object")
+    return value
+
+
+def listing(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise MalformedError(f"{value!r:.80} is not a list")
+    return value
+
+
+def block(value: object) -> Block:
+    raw = mapping(value)
+    return Block(
+        number=quantity(raw.get("number")),
+        hash=hash_of(raw.get("hash")),
+        parent_hash=hash_of(raw.get("parentHash")),
+        time=datetime.fromtimestamp(quantity(raw.get("timestamp")), UTC),
+    )
+
+
+def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
+    """One transaction from the node's two answers about it.
+
+    The two are read one after the other, so a reorg may fall between them. Unless both name the same block the answer
+    is MEMPOOL, which proves nothing and is asked again.
+    """
+    if tx is None:
+        # A receipt alone is a node in the middle of a reorg.
+        return ChainTx(id=id_, status=TxStatus.MISSING if receipt is None else TxStatus.MEMPOOL)
+    tx = mapping(tx)
+    if hash_of(tx.get("hash")) != id_:
+        raise MalformedError(f"asked for {id_}, told of {tx.get('hash')}")
+    sender, nonce = address(tx.get("from")), quantity(tx.get("nonce"))
+    unsettled = ChainTx(id=id_, status=TxStatus.MEMPOOL, sender=sender, nonce=nonce)
+    if tx.get("blockHash") is None or receipt is None:
+        return unsettled
+    receipt = mapping(receipt)
+    if hash_of(receipt.get("transactionHash")) != id_:
+        raise MalformedError(f"asked for the receipt of {id_}, told of {receipt.get('transactionHash')}")
+    number, block_hash = quantity(tx.get("blockNumber")), hash_of(tx.get("blockHash"))
+    if (quantity(receipt.get("blockNumber")), hash_of(receipt.get("blockHash"))) != (number, block_hash):
+        return unsettled
+    if without_status(receipt):
+        return unsettled
+    succeeded = quantity(receipt["status"]) == 1
+    return ChainTx(
+        id=id_,
+        status=TxStatus.SUCCEEDED if succeeded else TxStatus.REVERTED,
+        sender=sender,
+        nonce=nonce,
+        block_number=number,
+        block_hash=block_hash,
+        transfers=_transfers(tx, receipt, assets) if succeeded else (),
+    )
+
+
+def without_status(receipt: object) -> bool:
+    """Receipts had no status before October 2017: such a transaction proves nothing to us."""
+    return isinstance(receipt, dict) and receipt.get("status") is None
+
+
+def _transfers(tx: Json, receipt: Json, assets: Assets) -> tuple[Transfer, ...]:
+    found = [_native_transfer(tx, assets)]
+    for log in listing(receipt.get("logs")):
+        if hash_of(mapping(log).get("blockHash")) != hash_of(receipt.get("blockHash")):
+            raise MalformedError("a receipt holds a log of another block")
+        found.append(token_transfer(log, assets))
+    return tuple(transfer for transfer in found if transfer is not None)
+
+
+def _native_transfer(tx: Json, assets: Assets) -> Transfer | None:
+    """The transaction's own value, also when it is zero; None if it creates a contract. Says nothing of success."""
+    if tx.get("to") is None:
+        return None
+    return Transfer(
+        chain=assets.chain,
+        chain_tx=hash_of(tx.get("hash")),
+        index=NATIVE_INDEX,
+        asset=assets.native,
+        contract=None,
+        sender=address(tx.get("from")),
+        recipient=address(tx.get("to")),
+        units=quantity(tx.get("value")),
+        block_number=quantity(tx.get("blockNumber")),
+        block_hash=hash_of(tx.get("blockHash")),
+    )
+
+
+def token_transfer(value: object, assets: Assets) -> Transfer | None:
+    """The ERC-20 transfer that a log claims, or None if it claims none.
+
+    Any contract can emit any log: only `asset` tells that this one is a token we know.
+    """
+    log = mapping(value)
+    topics, data = listing(log.get("topics")), log.get("data")
+    if log.get("removed") or len(topics) != 3 or str(topics[0]).lower() != TRANSFER_TOPIC:  # noqa: PLR2004
+        return None
+    if not all(isinstance(topic, str) and _ADDRESS_TOPIC.fullmatch(topic) for topic in topics[1:]):
+        return None
+    if not isinstance(data, str) or not _HASH.fullmatch(data):  # exactly 32 bytes
+        return None
+    contract = address(log.get("address")).lower()
+    return Transfer(
+        chain=assets.chain,
+        chain_tx=hash_of(log.get("transactionHash")),
+        index=quantity(log.get("logIndex")),
+        asset=assets.tokens.get(contract),
+        contract=contract,
+        sender=address("0x" + topics[1][26:]),
+        recipient=address("0x" + topics[2][26:]),
+        units=int(data, 16),
+        block_number=quantity(log.get("blockNumber")),
+        block_hash=hash_of(log.get("blockHash")),
+    )

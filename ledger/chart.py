@@ -1,0 +1,117 @@
+"""The chart of accounts: which codes exist, and what each kind of account is.
+
+A code is segments joined by colons, `user:42:available`. Its first and last segments say what it is; nothing else does,
+so an account can be made the moment something is posted to it. Codes that no rule knows are refused.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from core.errors import InvalidRequestError
+
+CODE_LENGTH_MAX = 200
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Python's $ would let a trailing newline through, hence fullmatch everywhere.
+OWNERS = ("user", "merchant", "agent")
+
+
+class Kind(StrEnum):
+    ASSET = "asset"
+    LIABILITY = "liability"
+    EQUITY = "equity"
+    INCOME = "income"
+    EXPENSE = "expense"
+
+
+class Side(StrEnum):
+    """The side on which an account's balance is shown as positive."""
+
+    DEBIT = "debit"
+    CREDIT = "credit"
+
+    @property
+    def sign(self) -> int:
+        """What turns a raw sum (sources negative, destinations positive) into the balance people read, and back."""
+        return -1 if self is Side.DEBIT else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the chart says of a code. `floor` bounds the balance on the normal side; None means it may go anywhere."""
+
+    kind: Kind
+    floor: int | None = None
+
+    @property
+    def normal_side(self) -> Side:
+        return Side.DEBIT if self.kind in (Kind.ASSET, Kind.EXPENSE) else Side.CREDIT
+
+
+AVAILABLE = Rule(Kind.LIABILITY, floor=0)
+OWED = Rule(Kind.ASSET, floor=0)  # what they owe us; below zero we would owe them, and that belongs in `available`
+HELD = Rule(Kind.LIABILITY)
+CUSTODY = Rule(Kind.ASSET)  # no floor: the chain is the truth there, and the books must be able to be behind it
+SUSPENSE = Rule(Kind.LIABILITY)
+FEES = Rule(Kind.INCOME)
+
+
+@lru_cache(maxsize=10_000)
+def rule(code: str) -> Rule:
+    """What an account of this code is. Raises InvalidRequestError for a code that the chart doesn't know."""
+    if len(code) > CODE_LENGTH_MAX:
+        raise InvalidRequestError(f"an account code has at most {CODE_LENGTH_MAX} characters", field="account")
+    segments = code.split(":")
+    if not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        raise InvalidRequestError(f"{code[:80]!r} is no account code", field="account")
+    match segments:
+        case [owner, _, purpose] if owner in OWNERS:
+            return {"available": AVAILABLE, "owed": OWED}.get(purpose, HELD)
+        case ["custody", _, _]:
+            return CUSTODY
+        case ["suspense", _]:
+            return SUSPENSE
+        case ["house", "fees"]:
+            return FEES
+        case _:
+            raise InvalidRequestError(f"the chart of accounts has no place for {code!r}", field="account")
+
+
+def owner_account(code: str) -> str:
+    """The code, if an upstream app may ask for it to be credited: what we owe a user, a merchant or an agent."""
+    if code.split(":", 1)[0] not in OWNERS or rule(code).kind is not Kind.LIABILITY:
+        raise InvalidRequestError(
+            f"{code[:80]!r} can't be credited: give an account like user:42:available", field="account"
+        )
+    return code
+
+
+def user_available(user: str) -> str:
+    """What the user can spend."""
+    return f"user:{user}:available"
+
+
+def user_owed(user: str) -> str:
+    """What the user owes us, such as money already spent when the deposit behind it was undone."""
+    return f"user:{user}:owed"
+
+
+def owed_by(code: str) -> str:
+    """The receivable beside an owner's account: `agent:7:owed` for `agent:7:available`."""
+    owner, name, _ = owner_account(code).split(":")
+    return f"{owner}:{name}:owed"
+
+
+def custody(chain: str) -> str:
+    """What we hold on a chain, which CAIP-2 names, such as `eip155:56`."""
+    return f"custody:{chain}"
+
+
+def deposit_suspense() -> str:
+    """Deposits that arrived but don't fit what was asked for; a person decides where they go."""
+    return "suspense:deposits"
+
+
+def fees() -> str:
+    return "house:fees"

@@ -1,0 +1,18 @@
+"""Every module that declares tables, so that Alembic compares the whole schema."""
+
+import importlib
+import pkgutil
+
+import domain
+
+MODULES = ("core.jobs", "ledger.models")
+
+
+def all_models() -> None:
+    """Import them. A slice of the domain has its tables in its `models`, if it has any."""
+    for module in MODULES:
+        importlib.import_module(module)
+    for found in pkgutil.iter_modules(domain.__path__):
+        slice_path = importlib.import_module(f"domain.{found.name}").__path__ if found.ispkg else []
+        if any(part.name == "models" for part in pkgutil.iter_modules(slice_path)):
+            importlib.import_module(f"domain.{found.name}.models")

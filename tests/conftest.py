@@ -1,0 +1,118 @@
+"""Real servers for the tests: PostgreSQL and Valkey run once a session, each test has a database of its own."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.orm import Session
+
+from config import assets, settings
+from core import db, redis
+from local.postgres import Postgres
+from local.valkey import Valkey
+from tests.support.fleet import Fleet
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = "tallyrail_template"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+def use(environment: dict[str, str]) -> Callable[[], None]:
+    """Set the environment and forget what was read from it. Returns the way back."""
+    before = {name: os.environ.get(name) for name in environment}
+
+    def forget() -> None:
+        db.dispose()
+        redis.dispose()
+        settings.reload()
+        assets.reload()
+
+    os.environ.update(environment)
+    forget()
+
+    def back() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        forget()
+
+    return back
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> str:
+    """A database with every migration applied, which each test copies."""
+    with psycopg.connect(postgres.url_of("postgres", "postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {TEMPLATE} OWNER tallyrail_owner")
+    back = use(
+        {
+            "DATABASE_URL": postgres.url_of("tallyrail_owner", TEMPLATE),
+            "DATABASE_OWNER_URL": postgres.url_of("tallyrail_owner", TEMPLATE),
+            "REDIS_URL": "redis://127.0.0.1:1/0",
+        }
+    )
+    command.upgrade(Config(ROOT / "alembic.ini"), "head")
+    back()
+    return TEMPLATE
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> Iterator[str]:
+    """An empty Valkey."""
+    back = use({"REDIS_URL": valkey.url})
+    redis.client().flushall()
+    yield valkey.url
+    back()
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, template: str, redis_url: str) -> Iterator[str]:
+    """A fresh, migrated database that the settings point to, and gone after the test."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = postgres.url_of("postgres", "postgres")
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER tallyrail_owner")
+    url = postgres.url_of("tallyrail_login", name)
+    back = use({"DATABASE_URL": url, "DATABASE_OWNER_URL": postgres.url_of("tallyrail_owner", name)})
+    yield url
+    back()
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def superuser_url(postgres: Postgres, database_url: str) -> str:
+    """The same database as its superuser: for what no process of ours may do."""
+    return postgres.url_of("postgres", database_url.rsplit("/", 1)[1])
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    """A session that the test commits."""
+    with Session(db.engine(), expire_on_commit=False) as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(database_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Real processes (relay, workers, beat) on this test's servers, all gone after it."""
+    with Fleet(tmp_path) as made:
+        yield made

@@ -117,6 +117,9 @@ def _python(
         ready=ready,
         stop_signal=signal.SIGTERM,
         stop_timeout=stop_timeout,
+        # When the supervisor is killed the servers go too, so there is nothing left to finish with. A worker that
+        # tried would linger; killed, it takes its children along, and its leases run out.
+        death_signal=signal.SIGKILL,
         cwd=ROOT,
     )
 

@@ -1,0 +1,84 @@
+"""What Prometheus reads. Requests are counted in this process; queues and money are read from the database."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from threading import Lock
+
+from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from core import db, jobs
+
+BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+READ_EVERY = 2.0
+"""Seconds for which what was read of the database is told again: however many ask, it is asked no more often."""
+
+CountDeposits = Callable[[], Mapping[str, int]]
+
+
+class Metrics:
+    """One registry an app, so that several may live in one process."""
+
+    def __init__(self, count_deposits: CountDeposits) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self._requests = Histogram(
+            "tallyrail_http_request_seconds",
+            "Requests by route template and status",
+            ["method", "route", "status"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.registry.register(DatabaseCollector(count_deposits))
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        # Any word may come as a method; only those that lead somewhere become a label of their own.
+        known = method if route != "unmatched" else "OTHER"
+        self._requests.labels(known, route, str(status)).observe(seconds)
+
+
+class DatabaseCollector(Collector):
+    """Queues and deposits, as the database knows them: the same from whichever process is asked."""
+
+    def __init__(self, count_deposits: CountDeposits) -> None:
+        self._count_deposits = count_deposits
+        self._lock = Lock()
+        self._read_at = float("-inf")
+        self._families: list[GaugeMetricFamily] = []
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []  # so that registering asks nothing of the database
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        with self._lock:
+            if time.monotonic() > self._read_at + READ_EVERY:
+                self._families = self._read()
+                self._read_at = time.monotonic()
+            yield from self._families
+
+    def _read(self) -> list[GaugeMetricFamily]:
+        up = GaugeMetricFamily("tallyrail_database_up", "1 if the figures below could be read")
+        try:
+            with db.transaction() as session:
+                depths = jobs.depths(session)
+            deposits = self._count_deposits()
+        except SQLAlchemyError:
+            up.add_metric([], 0)
+            return [up]
+        up.add_metric([], 1)
+        by_status = GaugeMetricFamily("tallyrail_jobs", "Jobs by queue and status", labels=["queue", "status"])
+        oldest = GaugeMetricFamily(
+            "tallyrail_jobs_oldest_due_seconds", "How long the oldest due job has waited", labels=["queue"]
+        )
+        for depth in depths:
+            # `dead` is what waits as a dead letter.
+            for status, count in (("waiting", depth.waiting), ("running", depth.running), ("dead", depth.dead)):
+                by_status.add_metric([depth.queue, status], count)
+            oldest.add_metric([depth.queue], depth.oldest_due.total_seconds())
+        by_state = GaugeMetricFamily("tallyrail_deposits", "Deposits by state", labels=["state"])
+        for state, count in deposits.items():
+            by_state.add_metric([state], count)
+        return [up, by_status, oldest, by_state]

@@ -1,0 +1,193 @@
+"""Every refusal as one kind of document: RFC 9457, `application/problem+json`. docs/api.md lists the types."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, NamedTuple, cast
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from core.errors import ConflictError, InvalidRequestError, NotFoundError, TransientError
+from domain.access.errors import CredentialError, KeyReusedError, RequestInProgressError
+
+log = structlog.stdlib.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+ERRORS_MAX = 50
+"""Faults told of one body: enough to mend it, too few to make the answer large."""
+
+
+class Kind(NamedTuple):
+    status: HTTPStatus
+    title: str
+
+
+KINDS = {
+    "bad-request": Kind(HTTPStatus.BAD_REQUEST, "The request can't be read"),
+    "idempotency-key-missing": Kind(HTTPStatus.BAD_REQUEST, "An idempotency key is needed"),
+    "idempotency-key-malformed": Kind(HTTPStatus.BAD_REQUEST, "The idempotency key is malformed"),
+    "invalid-cursor": Kind(HTTPStatus.BAD_REQUEST, "The cursor was not made by this listing"),
+    "unauthenticated": Kind(HTTPStatus.UNAUTHORIZED, "A valid API key is needed"),
+    "forbidden": Kind(HTTPStatus.FORBIDDEN, "The API key lacks the scope"),
+    "not-found": Kind(HTTPStatus.NOT_FOUND, "There is no such thing"),
+    "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "The method is not allowed here"),
+    "conflict": Kind(HTTPStatus.CONFLICT, "It is not in a state to do that"),
+    "request-in-progress": Kind(HTTPStatus.CONFLICT, "The same request is still in progress"),
+    "body-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
+    "unsupported-media-type": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
+    "invalid-request": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The request can't be carried out"),
+    "idempotency-key-reused": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key stands for another request"),
+    "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
+    "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Something is wrong on our side"),
+    "unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The service can't answer at the moment"),
+}
+"""By the end of the type's URI, `/problems/<kind>`. Names are for ever; a new case gets a new one."""
+
+
+@dataclass(eq=False)
+class Problem(Exception):  # noqa: N818  # it is both: what is raised and what is told
+    """One refusal. `errors` points at each part at fault: a JSON pointer into the body, or a parameter's name."""
+
+    kind: str
+    detail: str
+    errors: Sequence[Mapping[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> int:
+        return KINDS[self.kind].status
+
+    def document(self) -> dict[str, Any]:
+        kind = KINDS[self.kind]
+        made: dict[str, Any] = {
+            "type": f"/problems/{self.kind}",
+            "title": kind.title,
+            "status": int(kind.status),
+            "detail": self.detail,
+        }
+        if self.errors:
+            made["errors"] = [dict(error) for error in self.errors]
+        return made
+
+    def response(self) -> Response:
+        correlation = structlog.contextvars.get_contextvars().get("correlation_id")
+        document = self.document() | ({"correlation_id": correlation} if correlation else {})
+        return Response(
+            json.dumps(document, separators=(",", ":")), self.status, dict(self.headers), media_type=MEDIA_TYPE
+        )
+
+
+class ProblemPart(BaseModel):
+    model_config = ConfigDict(title="ProblemPart")
+
+    pointer: str | None = Field(default=None, description="JSON pointer into the body")
+    parameter: str | None = Field(default=None, description="Name of a query parameter or header")
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. `type` is what programs should look at."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemPart] | None = None
+    correlation_id: str | None = None
+
+
+def pointer(location: Sequence[str | int]) -> str:
+    """RFC 6901."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in location)
+
+
+def of_validation(error: ValidationError) -> Problem:
+    """What pydantic found in a body."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = [{"pointer": pointer(one["loc"]), "detail": one["msg"]} for one in details[:ERRORS_MAX]]
+    first = errors[0]
+    return Problem("invalid-request", f"{first['pointer'] or 'the body'}: {first['detail']}", errors)
+
+
+def of_error(error: Exception) -> Problem:  # noqa: PLR0911  # a table
+    """The problem for one of our errors. Anything unforeseen is `internal`, and tells nothing of itself."""
+    match error:
+        case Problem():
+            return error
+        case CredentialError():
+            return Problem("unauthenticated", str(error), headers={"WWW-Authenticate": 'Bearer realm="tallyrail"'})
+        case RequestInProgressError():
+            return Problem("request-in-progress", str(error), headers={"Retry-After": "1"})
+        case KeyReusedError():
+            return Problem("idempotency-key-reused", str(error))
+        case NotFoundError():
+            return Problem("not-found", str(error))
+        case ConflictError():
+            return Problem("conflict", str(error))
+        case InvalidRequestError(field="cursor"):
+            return Problem("invalid-cursor", str(error), [{"parameter": "cursor", "detail": str(error)}])
+        case InvalidRequestError():
+            errors = [{"pointer": f"/{error.field}", "detail": str(error)}] if error.field else []
+            return Problem("invalid-request", str(error), errors)
+        case TransientError() | OperationalError() | InterfaceError() | PoolTimeoutError():
+            # Whether the work was committed is not known here. The same key tells, whichever way it went.
+            return Problem("unavailable", "nothing is lost: send the request again", headers={"Retry-After": "1"})
+        case _:
+            return Problem("internal", "the error is recorded under the correlation id")
+
+
+# --- handlers ----------------------------------------------------------------------------------------------------
+
+
+async def _handle(_request: Request, error: Exception) -> Response:
+    problem = of_error(error)
+    if problem.kind == "unavailable":
+        log.warning("request.unavailable", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+    return problem.response()
+
+
+async def _handle_parameters(_request: Request, error: Exception) -> Response:
+    """Query, path and header parameters, which FastAPI checks."""
+    details = cast(RequestValidationError, error).errors()
+    if any(one["loc"][0] == "path" for one in details):
+        return Problem("not-found", "there is nothing of this id").response()
+    errors = [{"parameter": str(one["loc"][-1]), "detail": str(one["msg"])} for one in details[:ERRORS_MAX]]
+    return Problem("invalid-request", f"{errors[0]['parameter']}: {errors[0]['detail']}", errors).response()
+
+
+_BY_STATUS = {
+    HTTPStatus.NOT_FOUND: ("not-found", "there is nothing at this address"),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("method-not-allowed", "see the header Allow"),
+}
+
+
+async def _handle_http(_request: Request, error: Exception) -> Response:
+    """What Starlette's router refuses."""
+    error = cast(HTTPException, error)
+    kind, detail = _BY_STATUS.get(HTTPStatus(error.status_code), ("bad-request", str(error.detail)))
+    return Problem(kind, detail, headers=error.headers or {}).response()
+
+
+def install(app: FastAPI) -> None:
+    """Answer every foreseen error with its problem. The unforeseen are the middleware's."""
+    for known in (
+        Problem,
+        CredentialError,
+        InvalidRequestError,
+        TransientError,
+        OperationalError,
+        InterfaceError,
+        PoolTimeoutError,
+    ):
+        app.add_exception_handler(known, _handle)
+    app.add_exception_handler(RequestValidationError, _handle_parameters)
+    app.add_exception_handler(HTTPException, _handle_http)

@@ -44,7 +44,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Value that one transaction moved to one recipient. Its identity is (chain, chain_tx, index), never the tx alone."""
+    """Value that one transaction moved to one recipient. Its identity: (chain, chain_tx, index), never the tx alone."""
 
     chain: str
     chain_tx: str
@@ -103,8 +103,10 @@ class ChainReader(Protocol):
         ...
 
     def nonces(self, addresses: Sequence[str], *, block: int | None = None) -> Mapping[str, int]:
-        """How many transactions each address has had executed (at the block, or at the head): a pending transaction
-        with a lower nonce than this, and in no block, has been replaced."""
+        """How many transactions each address has had executed (at the block, or at the head).
+
+        A pending transaction with a lower nonce than this, and in no block, has been replaced.
+        """
         ...
 
     def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:

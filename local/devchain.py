@@ -34,7 +34,7 @@ class DevChain:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._http = httpx.Client(timeout=30)
+        self._http = httpx.Client(timeout=30, trust_env=False)  # no proxy: the node is on this machine
         self._ids = itertools.count(1)
         self.chain = f"eip155:{int(self.rpc('eth_chainId'), 16)}"
         self.accounts: list[str] = [to_checksum_address(account) for account in self.rpc("eth_accounts")]

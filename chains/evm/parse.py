@@ -77,11 +77,15 @@ def listing(value: object) -> list[Any]:
 
 def block(value: object) -> Block:
     raw = mapping(value)
+    try:
+        time = datetime.fromtimestamp(quantity(raw.get("timestamp")), UTC)
+    except (OverflowError, OSError, ValueError) as error:
+        raise MalformedError(f"{raw.get('timestamp')!r:.80} is not a time") from error
     return Block(
         number=quantity(raw.get("number")),
         hash=hash_of(raw.get("hash")),
         parent_hash=hash_of(raw.get("parentHash")),
-        time=datetime.fromtimestamp(quantity(raw.get("timestamp")), UTC),
+        time=time,
     )
 
 

@@ -6,6 +6,7 @@ is silently cut to fit) and refuse what is harmless (the long extra data of proo
 
 import itertools
 import re
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from web3 import HTTPProvider
-from web3.exceptions import Web3Exception
-from web3.types import RPCEndpoint
 
 from core.errors import TransientError
+
+# web3 brings py_ecc, which sets the process's recursion limit to 100,000: from then on a reply of nested brackets, from
+# anybody to any part of the process, overflows the C stack and kills it instead of raising RecursionError.
+_recursion_limit = sys.getrecursionlimit()
+from web3 import HTTPProvider  # noqa: E402
+from web3.exceptions import Web3Exception  # noqa: E402
+from web3.types import RPCEndpoint  # noqa: E402
+
+sys.setrecursionlimit(_recursion_limit)
 
 Call = tuple[str, Sequence[Any]]
 """A JSON-RPC method and its parameters."""
@@ -95,7 +102,15 @@ class Endpoint:
             failure = _Failure("did not answer in time")
         except requests.ConnectionError:
             failure = _Failure("can't be reached")
-        except (requests.RequestException, Web3Exception, ValueError, TypeError, LookupError, AttributeError) as error:
+        except (
+            requests.RequestException,
+            Web3Exception,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             failure = _Failure(f"answered with something that is not JSON-RPC ({type(error).__name__})")
         except RuntimeWarning:  # web3 warns of answers without an id; under warnings-as-errors it raises
             failure = _Failure("answered without saying to which call")

@@ -64,8 +64,9 @@ def _throughput_ours(connection: psycopg.Connection[Any]) -> float:
                 session,
                 [NewJob("maintenance.bench_step", {"label": f"job {n}"}) for n in range(start, start + 1_000)],
             )
-    with servers.process(["-m", "workers.relay"]), servers.process(
-        servers.worker("bench.worker", "maintenance", concurrency=CHILDREN)
+    with (
+        servers.process(["-m", "workers.relay"]),
+        servers.process(servers.worker("bench.worker", "maintenance", concurrency=CHILDREN)),
     ):
         return _rate(connection)
 
@@ -172,8 +173,9 @@ def start_latency(client: httpx.Client) -> None:
         start.apply_async((str(n),))
         return str(n), at
 
-    with servers.process(["-m", "workers.relay"]), servers.process(
-        servers.worker("bench.worker", "tx_monitor", concurrency=CHILDREN)
+    with (
+        servers.process(["-m", "workers.relay"]),
+        servers.process(servers.worker("bench.worker", "tx_monitor", concurrency=CHILDREN)),
     ):
         mine = _latencies(_paced(ours))
     with servers.process(servers.worker("bench.bare", "bare", concurrency=CHILDREN)):

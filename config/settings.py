@@ -1,5 +1,6 @@
 """Everything a deployment may set, read from the environment once and checked at boot."""
 
+import re
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,15 @@ def _psycopg(url: object) -> object:
 
 
 DatabaseUrl = Annotated[PostgresDsn, BeforeValidator(_psycopg)]
+
+
+def _seconds(value: object) -> object:
+    """A bare number is seconds; ISO 8601 (`PT10M`) and `HH:MM:SS` work as well."""
+    return timedelta(seconds=float(value)) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class ServerSettings(BaseSettings):
@@ -42,22 +52,22 @@ class JobSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="JOBS_", frozen=True)
 
-    lease: timedelta = timedelta(seconds=20)
+    lease: Duration = timedelta(seconds=20)
     """How long a worker may be silent before its jobs are given to another. Renewed every third of it."""
-    ring_again_after: timedelta = timedelta(seconds=5)
+    ring_again_after: Duration = timedelta(seconds=5)
     """A published job that no worker took is published again after this long: the broker may have lost it."""
-    sweep_every: timedelta = timedelta(seconds=1)
+    sweep_every: Duration = timedelta(seconds=1)
     sweep_limit: int = Field(default=1_000, ge=1, le=100_000)
     """Rows one sweep may touch of each kind, so that a storm is worked off at a bounded rate."""
     relay_limit: int = Field(default=1_000, ge=1, le=10_000)
     """Rows the relay takes in one transaction."""
-    relay_poll: timedelta = timedelta(milliseconds=200)
+    relay_poll: Duration = timedelta(milliseconds=200)
     """The longest the relay sleeps when no bell rings: the price of a lost bell."""
-    backoff_base: timedelta = timedelta(seconds=1)
-    backoff_max: timedelta = timedelta(minutes=10)
+    backoff_base: Duration = timedelta(seconds=1)
+    backoff_max: Duration = timedelta(minutes=10)
     attempts_max: int = Field(default=8, ge=1, le=100)
     """For tasks that state no limit of their own."""
-    keep_finished: timedelta = timedelta(days=30)
+    keep_finished: Duration = timedelta(days=30)
     """How long succeeded and cancelled jobs are kept. Dead letters are kept until somebody decides."""
 
 
@@ -71,7 +81,7 @@ class ApiSettings(BaseSettings):
     """Requests in one `jobs:batch` body."""
     rate_limit: str = "3000/second"
     """Requests a tenant may make, in the notation of the `limits` library."""
-    idempotency_wait: timedelta = timedelta(seconds=2)
+    idempotency_wait: Duration = timedelta(seconds=2)
     """How long a request waits for an unfinished one under the same key before it answers 409."""
 
 

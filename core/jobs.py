@@ -80,6 +80,8 @@ class Job(Base):
     correlation_id: Mapped[str | None]
     subject: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    """When the last run took it."""
     finished_at: Mapped[datetime | None]
 
     @property
@@ -201,7 +203,7 @@ ASYNC_COMMIT = text("SET LOCAL synchronous_commit = off")
 _LEASE = text(
     """
     UPDATE jobs SET status = 'running', attempts = attempts + 1, fence = fence + 1, worker = :worker,
-                    lease_until = now() + :lease
+                    started_at = now(), lease_until = now() + :lease
     WHERE id IN (SELECT id FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR UPDATE)
       AND status = 'queued' AND task = :task AND run_at <= now()
     RETURNING id, tenant, task, args, fence, attempts, attempts_max, correlation_id, subject

@@ -77,7 +77,8 @@ def template(postgres: Postgres) -> str:
 @pytest.fixture
 def redis_url(valkey: Valkey) -> Iterator[str]:
     """An empty Valkey."""
-    back = use({"REDIS_URL": valkey.url})
+    # No database: a test that wants one asks for `database_url`.
+    back = use({"REDIS_URL": valkey.url, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
     redis.client().flushall()
     yield valkey.url
     back()

@@ -14,7 +14,7 @@ from celery.worker.consumer import Consumer
 
 from config import logging as log_config
 from core import db, jobs, redis
-from domain.dead_letter import service as dead_letters
+from workers.unreadable import keep
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,31 +47,24 @@ def _ids_of(body: object) -> list[UUID]:
 @signals.task_unknown.connect
 def bury_jobs_of_unknown_task(name: str, message: Any, **_: Any) -> None:
     """A job whose task no worker has can't run: it waits for a person, not in a loop."""
-    error = {"kind": "permanent", "type": "NotRegistered", "message": f"no worker knows the task {name!r}"}
+    reason = f"no worker knows the task {name!r}"
     ids = _ids_of(message.payload)
+    if not ids:
+        keep(name, repr(message.body), LookupError(reason))
+        return
     with db.transaction() as session:
-        if ids:
-            jobs.bury_unreadable(session, ids, error=error)
-        else:
-            dead_letters.keep_message(session, task=name, raw=repr(message.body), error=error)
-    log.error("message.unknown_task", name=name, jobs=len(ids))
+        jobs.bury_unreadable(session, ids, error={"kind": "permanent", "type": "NotRegistered", "message": reason})
+    log.error("message.unknown_task", task=name, jobs=len(ids))
 
 
 @signals.task_rejected.connect
 def keep_rejected(message: Any, exc: BaseException | None = None, **_: Any) -> None:
-    _keep(message, exc or ValueError("not a message of a task"))
-
-
-def _keep(message: Any, reason: BaseException) -> None:
-    error = {"kind": "permanent", "type": type(reason).__qualname__, "message": str(reason)[:2_000]}
-    with db.transaction() as session:
-        dead_letters.keep_message(session, task="unreadable", raw=repr(message.body), error=error)
-    log.error("message.unreadable", error=str(reason))
+    keep("unreadable", repr(message.body), exc or ValueError("not a message of a task"))
 
 
 class KeepingConsumer(Consumer):  # type: ignore[misc]  # celery is untyped here
-    """Celery drops a message that it can't decode. Nobody but us sends any, so one is evidence: it is kept."""
+    """Celery drops a message that it can't decode. We keep it."""
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
-        _keep(message, exc)
+        keep("unreadable", repr(message.body), exc)
         super().on_decode_error(message, exc)

@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("correlation_id", sa.Text()),
         sa.Column("subject", sa.Text()),
         _time("created_at", default=True),
+        _time("started_at"),
         _time("finished_at"),
         sa.CheckConstraint(
             "status IN ('queued', 'running', 'succeeded', 'dead', 'cancelled', 'discarded')", name="status"

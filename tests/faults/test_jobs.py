@@ -75,7 +75,7 @@ def test_the_relay_killed_between_publish_and_commit(
         wait_until(lambda: redis.client().llen(f"{PREFIX}maintenance") == 1)
         fleet.kill("relay")
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT' AND datname = current_database()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()"
         )
         connection.execute("DROP TRIGGER hang ON jobs")
     assert job(made).published_at is None
@@ -154,9 +154,7 @@ def test_sigterm_finishes_what_is_begun_and_takes_no_more(fleet: Fleet, submit: 
     assert marks() == {"slow:begun": 1, "slow": 1, "later": 1}
 
 
-def test_messages_that_nobody_understands_become_dead_letters(
-    fleet: Fleet, submit: Submit, marks: Marks
-) -> None:
+def test_messages_that_nobody_understands_become_dead_letters(fleet: Fleet, submit: Submit, marks: Marks) -> None:
     fleet.worker()
     unknown = submit("maintenance.no_such_task", label="x")
     app.send_task("maintenance.no_such_task", args=([str(unknown)],), exchange="", routing_key="maintenance")
@@ -182,9 +180,7 @@ def test_messages_that_nobody_understands_become_dead_letters(
     assert marks() == {"fine": 1}
 
 
-def test_redis_restarted_under_a_consuming_worker(
-    fleet: Fleet, probe_table: str, marks: Marks, tmp_path: Path
-) -> None:
+def test_redis_restarted_under_a_consuming_worker(fleet: Fleet, probe_table: str, marks: Marks, tmp_path: Path) -> None:
     with Valkey(tmp_path / "valkey") as own:
         back = use({"REDIS_URL": own.url})
         try:

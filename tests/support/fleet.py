@@ -47,9 +47,8 @@ class Fleet:
     ) -> None:
         for name in list(self.processes):
             self.kill(name)
-        if kind is not None:
-            for log in sorted(self.folder.glob("*.log")):
-                print(f"--- {log.name}\n{log.read_text(errors='replace')[-6_000:]}")
+        for log in sorted(self.folder.glob("*.log")):  # pytest shows it where the test failed
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-6_000:]}")
 
     def start(self, name: str, arguments: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:

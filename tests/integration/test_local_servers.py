@@ -37,13 +37,17 @@ for server in servers:
 """
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
+def new_folder() -> Iterator[Path]:
     """A folder that other users may enter, unlike pytest's."""
     path = Path(tempfile.mkdtemp(prefix="tallyrail-test-"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
+
+
+folder = pytest.fixture(new_folder)
+# For tests that mind no earlier data: making a database cluster anew costs more than the rest of a test.
+used = pytest.fixture(new_folder, scope="module")
 
 
 def eventually(holds: Callable[[], bool], within: float = 10.0) -> bool:
@@ -71,14 +75,14 @@ def hold(folder: Path, mode: str, before: list[str] | None = None) -> subprocess
     )
 
 
-def test_postgres_keeps_its_data_port_and_passwords_over_a_restart(folder: Path) -> None:
-    with Postgres(folder / "postgres") as server:
+def test_postgres_keeps_its_data_port_and_passwords_over_a_restart(used: Path) -> None:
+    with Postgres(used / "postgres") as server:
         first_url = server.url
         with psycopg.connect(server.owner_url) as connection:
             connection.execute("CREATE TABLE kept (note text)")
             connection.execute("INSERT INTO kept VALUES ('here')")
     assert not server.alive()
-    with Postgres(folder / "postgres") as server, psycopg.connect(server.owner_url) as connection:
+    with Postgres(used / "postgres") as server, psycopg.connect(server.owner_url) as connection:
         assert server.url == first_url
         assert connection.execute("SELECT note FROM kept").fetchone() == ("here",)
         settings = {
@@ -89,11 +93,11 @@ def test_postgres_keeps_its_data_port_and_passwords_over_a_restart(folder: Path)
         "fsync": ("on",), "synchronous_commit": ("on",), "max_connections": ("200",),
         "listen_addresses": ("127.0.0.1",),
     }  # fmt: skip
-    assert (folder / "postgres" / "tallyrail_login.password").stat().st_mode & 0o777 == 0o600
+    assert (used / "postgres" / "tallyrail_login.password").stat().st_mode & 0o777 == 0o600
 
 
-def test_postgres_lets_nobody_in_without_the_password(folder: Path) -> None:
-    with Postgres(folder / "postgres") as server:
+def test_postgres_lets_nobody_in_without_the_password(used: Path) -> None:
+    with Postgres(used / "postgres") as server:
         assert server._password("tallyrail_login") in server.url
         wrong = server.url.replace(server._password("tallyrail_login"), "guess")
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -104,16 +108,16 @@ def test_postgres_lets_nobody_in_without_the_password(folder: Path) -> None:
                 connection.execute("CREATE ROLE thief")
 
 
-def test_postgres_starts_after_being_killed_though_its_number_went_to_another(folder: Path) -> None:
-    server = Postgres(folder / "postgres").start()
-    pid_file = folder / "postgres" / "cluster" / "postmaster.pid"
+def test_postgres_starts_after_being_killed_though_its_number_went_to_another(used: Path) -> None:
+    server = Postgres(used / "postgres").start()
+    pid_file = used / "postgres" / "cluster" / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     assert server.process is not None
     server.process.signal(signal.SIGKILL)
     assert eventually(lambda: not server.alive())
     server.stop()
     pid_file.write_text("\n".join([str(os.getppid()), *lines[1:]]))
-    with Postgres(folder / "postgres") as again, psycopg.connect(again.url) as connection:
+    with Postgres(used / "postgres") as again, psycopg.connect(again.url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
@@ -159,15 +163,15 @@ def test_anvil_mines_forgets_in_a_reorg_and_keeps_its_chain(folder: Path) -> Non
         assert int(afresh.rpc("eth_blockNumber"), 16) == 0
 
 
-def test_servers_end_when_their_holder_is_killed(folder: Path) -> None:
-    with hold(folder, "hold") as holder:
+def test_servers_end_when_their_holder_is_killed(used: Path) -> None:
+    with hold(used, "hold") as holder:
         assert holder.stdout is not None
         pids = [int(pid) for pid in holder.stdout.readline().split()]
         holder.kill()
     assert len(pids) == 2
     assert eventually(lambda: all(gone(pid) for pid in pids))
     # In good order, and not just gone.
-    assert not (folder / "postgres" / "cluster" / "postmaster.pid").exists()
+    assert not (used / "postgres" / "cluster" / "postmaster.pid").exists()
 
 
 def test_servers_run_for_a_user_who_is_not_root(folder: Path) -> None:
@@ -200,9 +204,9 @@ def test_postgres_runs_as_nobody_where_namespaces_are_forbidden(folder: Path, mo
     assert (folder / "postgres" / "cluster").stat().st_uid == NOBODY
 
 
-def test_postgres_runs_under_a_folder_that_only_its_owner_may_enter(folder: Path) -> None:
-    folder.chmod(0o700)
-    with Postgres(folder / "postgres") as server, psycopg.connect(server.url) as connection:
+def test_postgres_runs_under_a_folder_that_only_its_owner_may_enter(used: Path) -> None:
+    used.chmod(0o700)
+    with Postgres(used / "postgres") as server, psycopg.connect(server.url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 

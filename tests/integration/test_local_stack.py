@@ -52,11 +52,22 @@ class Small:
         return None if answers(addresses.api_url) else "the API does not answer"
 
 
+@pytest.fixture(autouse=True)
+def _no_servers_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "RPC_URLS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests that mind no earlier data: making a database cluster anew costs more than the rest of a test."""
+    return tmp_path_factory.mktemp("used")
+
+
 def up(data: Path) -> subprocess.Popen[str]:
-    environ = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     return subprocess.Popen(
         [sys.executable, "-c", UP, str(data)],
-        env={**environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -97,44 +108,44 @@ def test_a_stack_starts_restarts_what_dies_and_keeps_data_and_addresses(tmp_path
             assert client.get("kept") == b"here"
 
 
-def test_a_second_stack_on_the_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with up(tmp_path) as first:
+def test_a_second_stack_on_the_folder_is_refused_in_one_sentence(used: Path) -> None:
+    with up(used) as first:
         shown = read_until(first, "stack.json")
         assert "Tallyrail is up" in shown
         assert "login operator:" in shown
-        with up(tmp_path) as second:
+        with up(used) as second:
             assert second.stdout is not None
             said = second.stdout.read()
             assert second.wait(timeout=10) == 1
         assert said == (
-            f"tallyrail up: another stack is running on {tmp_path}: stop it, or choose another data folder (--data)\n"
+            f"tallyrail up: another stack is running on {used}: stop it, or choose another data folder (--data)\n"
         )
         first.send_signal(signal.SIGINT)
         read_until(first, "database system is shut down")
         assert first.wait(timeout=15) == 0
 
 
-def test_a_killed_stack_leaves_nothing_and_starts_again(tmp_path: Path) -> None:
-    with up(tmp_path) as first:
+def test_a_killed_stack_leaves_nothing_and_starts_again(used: Path) -> None:
+    with up(used) as first:
         read_until(first, "stack.json")
-        pids = [row["pid"] for row in json.loads((tmp_path / "run" / "pids.json").read_text())["processes"]]
+        pids = [row["pid"] for row in json.loads((used / "run" / "pids.json").read_text())["processes"]]
         assert len(pids) == 4
         first.kill()
     assert eventually(lambda: [session_of(pid) for pid in pids] == [[]] * 4)
-    with Stack(tmp_path, program=Small()) as stack:
+    with Stack(used, program=Small()) as stack:
         assert answers(stack.api_url)
 
 
-def test_migrations_that_fail_stop_the_start_and_leave_nothing(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, program=Small(migration="CREATE NONSENSE"))
+def test_migrations_that_fail_stop_the_start_and_leave_nothing(used: Path) -> None:
+    stack = Stack(used, program=Small(migration="CREATE NONSENSE"))
     with pytest.raises(StartError, match="the migrations failed"):
         stack.start()
     assert stack.names() == []
-    assert not (tmp_path / "run" / "pids.json").exists()
+    assert not (used / "run" / "pids.json").exists()
 
 
-def test_servers_of_ones_own_are_used_and_none_started(tmp_path: Path) -> None:
-    with Stack(tmp_path / "one", program=Small()) as one:
+def test_servers_of_ones_own_are_used_and_none_started(tmp_path: Path, used: Path) -> None:
+    with Stack(used, program=Small()) as one:
         given = {**os.environ, "DATABASE_URL": one.env["DATABASE_URL"], "REDIS_URL": one.env["REDIS_URL"]}
         given["DATABASE_OWNER_URL"] = one.env["DATABASE_OWNER_URL"]
         with Stack(tmp_path / "two", program=Small(), environ=given) as two:

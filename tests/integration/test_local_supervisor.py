@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SLEEPER = "import time; print('ready', flush=True); time.sleep(60)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPER
-PARENT = "import subprocess; subprocess.Popen(['sleep', '60']);" + SLEEPER
+# It speaks before it has its child: once its holder is killed, nobody reads and a word would end it.
+PARENT = SLEEPER.replace("time.sleep", "import subprocess; subprocess.Popen(['sleep', '60']); time.sleep")
 DEAF_PARENT = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + PARENT
 
 SUPERVISE = """

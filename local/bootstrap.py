@@ -40,8 +40,10 @@ def main() -> int:
     if _is_done() and not locking:
         return 0
     try:
-        with (ROOT / ".bootstrap.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two terminals at once: the second waits, and finds it done
+        with (ROOT / ".bootstrap.lock").open("w") as file:
+            # Inherited by what we start: if we are killed, the next run waits for an installer that lived on.
+            os.set_inheritable(file.fileno(), True)
+            fcntl.flock(file, fcntl.LOCK_EX)  # two terminals at once: the second waits, and finds it done
             if not _is_done():
                 bootstrap()
             if locking:
@@ -90,9 +92,8 @@ def _fingerprint() -> str:
 def _make_venv() -> None:
     usable = f"import sys; sys.exit(sys.version_info < {OLDEST})"
     moved = PLACE.exists() and PLACE.read_text() != str(ROOT)  # its scripts begin with the old path
-    if PYTHON.exists() and not moved:
-        if subprocess.run([PYTHON, "-c", usable], capture_output=True, check=False).returncode == 0:
-            return
+    if not moved and PYTHON.exists() and subprocess.run([PYTHON, "-c", usable], check=False).returncode == 0:
+        return
     _say("making .venv")
     # Without pip, because Debian's python3 alone has no ensurepip. Cleared: what is there is of no use.
     _run([sys.executable, "-m", "venv", "--without-pip", "--clear", VENV], "the virtual environment could not be made")
@@ -191,7 +192,16 @@ def _usable(locations: str) -> list[str]:
 def _run(
     command: list[str | Path], failure: str, environment: dict[str, str] | None = None, *, given: str = ""
 ) -> None:
-    done = subprocess.run(command, env=environment, cwd=ROOT, input=given, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=ROOT,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        close_fds=False,
+    )
     if done.returncode == 0:
         return
     if done.returncode < 0:
@@ -216,7 +226,7 @@ def lock() -> None:
     """Pin anew what pyproject.toml asks for, for every platform, each file by its hash."""
     environment = _uv_environment(_indexes())
     options = ["--quiet", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"]
-    compile_to = [UV, "pip", "compile", *options, "--custom-compile-command", "make lock", "-o"]
+    compile_to: list[str | Path] = [UV, "pip", "compile", *options, "--custom-compile-command", "make lock", "-o"]
     folder = REQUIREMENTS.parent
     for name, source in (
         ("runtime.txt", ["pyproject.toml"]),

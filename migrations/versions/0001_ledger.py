@@ -20,9 +20,12 @@ UNITS: sa.NUMERIC[int] = sa.NUMERIC(38, 0)
 TIME = sa.DateTime(timezone=True)
 
 # The role is the whole cluster's, and two databases may be migrated at once: whoever comes second finds it made.
-# Membership lets whoever migrates also run processes; a separate login of the processes needs the same grant.
+# Membership lets whoever migrates also run processes; a separate login of the processes needs the same grant. From
+# PostgreSQL 16 on, the maker of a role is its member without the right to act as it, which is what we need.
 ROLE = f"""
 DO $$
+DECLARE
+    may text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
         BEGIN
@@ -35,7 +38,7 @@ BEGIN
                              || quote_ident(current_user) || '; then migrate again.';
         END;
     END IF;
-    IF NOT pg_has_role(current_user, '{APP_ROLE}', 'MEMBER') THEN
+    IF NOT pg_has_role(current_user, '{APP_ROLE}', may) THEN
         BEGIN
             GRANT {APP_ROLE} TO CURRENT_USER;
         EXCEPTION WHEN insufficient_privilege THEN

@@ -1,0 +1,140 @@
+"""The schema is what the migrations make, from empty, whoever runs them and however many at once."""
+
+import io
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from core.db import APP_ROLE, Base
+from local.postgres import Postgres
+from migrations.models import all_models
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def empty(postgres: Postgres) -> Iterator[str]:
+    """The name of a database with nothing in it."""
+    name = f"empty_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres.url_of("postgres", "postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} OWNER tallyrail_owner")
+        yield name
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def alembic(url: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": url, "DATABASE_OWNER_URL": url, "REDIS_URL": "redis://127.0.0.1:1/0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def with_driver(url: str) -> str:
+    return url.replace("postgresql:", "postgresql+psycopg:")
+
+
+def upgrade(url: str) -> None:
+    config = Config(ROOT / "alembic.ini")
+    config.attributes["url"] = with_driver(url)
+    command.upgrade(config, "head")
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output
+
+
+def test_two_upgrades_at_once_from_empty_both_succeed(postgres: Postgres, empty: str) -> None:
+    url = postgres.url_of("tallyrail_owner", empty)
+    for code, output in [finish(process) for process in [alembic(url, "upgrade", "head") for _ in range(2)]]:
+        assert code == 0, output
+    engine = create_engine(with_driver(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        assert_in_step(connection)
+    config = Config(ROOT / "alembic.ini")
+    config.attributes["url"] = with_driver(url)
+    command.downgrade(config, "base")
+    with psycopg.connect(url) as left:
+        assert left.execute("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'ledger%%'").fetchone() == (0,)
+
+
+def assert_in_step(connection: object) -> None:
+    all_models()
+    context = MigrationContext.configure(
+        connection,  # type: ignore[arg-type]
+        opts={
+            "compare_type": True,
+            "compare_server_default": True,
+            "include_name": lambda name, kind, _: kind != "table" or str(name).startswith("ledger_"),
+            "include_object": lambda item, _name, kind, *_: kind != "table" or item.name.startswith("ledger_"),
+        },
+    )
+    assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_statements_can_be_printed_for_a_person_to_run() -> None:
+    printed = io.StringIO()
+    command.upgrade(Config(ROOT / "alembic.ini", output_buffer=printed), "head", sql=True)
+    assert "CREATE TABLE ledger_entries" in printed.getvalue()
+
+
+def test_a_user_who_may_not_make_or_grant_the_role_is_told_what_to_do(postgres: Postgres, empty: str) -> None:
+    administrator = postgres.url_of("postgres", empty)
+    with psycopg.connect(administrator, autocommit=True) as connection:
+        connection.execute("CREATE ROLE plain LOGIN PASSWORD 'plain'")
+        connection.execute("GRANT CREATE ON SCHEMA public TO plain")
+        plain = f"postgresql://plain:plain@127.0.0.1:{postgres.port}/{empty}"
+        try:
+            with pytest.raises(DBAPIError, match=f"HINT: .*GRANT {APP_ROLE} TO plain;"):
+                upgrade(plain)
+            connection.execute(f"ALTER ROLE {APP_ROLE} RENAME TO elsewhere")
+            try:
+                with pytest.raises(DBAPIError, match=f"CREATE ROLE {APP_ROLE} NOLOGIN; GRANT {APP_ROLE} TO plain;"):
+                    upgrade(plain)
+            finally:
+                connection.execute(f"ALTER ROLE elsewhere RENAME TO {APP_ROLE}")
+            connection.execute(f"GRANT {APP_ROLE} TO plain")
+            upgrade(plain)
+        finally:
+            connection.execute("DROP OWNED BY plain CASCADE")
+            connection.execute("DROP ROLE plain")
+
+
+def test_an_owner_who_may_make_roles_makes_the_missing_one(postgres: Postgres, empty: str) -> None:
+    with psycopg.connect(postgres.url_of("postgres", empty), autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE {APP_ROLE} RENAME TO elsewhere")
+        try:
+            url = postgres.url_of("tallyrail_owner", empty)
+            upgrade(url)
+            with psycopg.connect(url, options=f"-c role={APP_ROLE}") as app:
+                assert app.execute("SELECT count(*) FROM ledger_entries").fetchone() == (0,)
+        finally:
+            connection.execute(f"DROP OWNED BY {APP_ROLE} CASCADE")
+            connection.execute(f"DROP ROLE {APP_ROLE}")
+            connection.execute(f"ALTER ROLE elsewhere RENAME TO {APP_ROLE}")
+
+
+def test_the_app_can_use_what_later_migrations_make(postgres: Postgres, template: str) -> None:
+    with psycopg.connect(postgres.url_of("tallyrail_owner", template)) as owner:
+        owner.execute("CREATE TABLE later (id bigserial PRIMARY KEY, name text)")
+        owner.execute(f"SET LOCAL ROLE {APP_ROLE}")
+        owner.execute("INSERT INTO later (name) VALUES ('a')")
+        owner.execute("UPDATE later SET name = 'b'")
+        assert owner.execute("DELETE FROM later RETURNING name").fetchall() == [("b",)]
+        owner.rollback()

@@ -118,6 +118,12 @@ def test_a_batch_answered_in_part_is_no_answer(dev_chain: DevChain, make_reader:
             need_transient(lambda: READS[method](make_reader(node.url)))
 
 
+def test_a_redirect_is_not_followed(dev_chain: DevChain, make_reader: MakeReader) -> None:
+    with proxy(dev_chain.url) as elsewhere, fake_node(lambda _: (307, {"Location": elsewhere.url}, b"")) as node:
+        need_transient(lambda: make_reader(node.url).head())
+    assert elsewhere.bodies == []
+
+
 def test_answers_in_another_order_are_put_in_order(dev_chain: DevChain, make_reader: MakeReader) -> None:
     dev_chain.mine(3)
     with proxy(dev_chain.url, lambda _body, answers: answers[::-1]) as node:

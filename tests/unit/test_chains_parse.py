@@ -48,6 +48,10 @@ def test_the_largest_amount_is_exact() -> None:
     assert found is not None and found.units == 2**256 - 1
 
 
+def test_four_topics_are_another_event_even_with_an_amount() -> None:
+    assert parse.token_transfer(log(topics=[*log()["topics"], TX]), ASSETS) is None
+
+
 @given(
     st.fixed_dictionaries(
         {},
@@ -68,6 +72,11 @@ def test_a_log_of_another_shape_is_no_transfer_and_no_error(changes: dict[str, A
 def test_what_is_no_quantity(value: object) -> None:
     with pytest.raises(parse.MalformedError):
         parse.quantity(value)
+
+
+def test_a_receipt_with_a_log_of_another_block_is_malformed() -> None:
+    with pytest.raises(parse.MalformedError, match="another block"):
+        parse.chain_tx(TX, TX_JSON, RECEIPT | {"logs": [log(blockHash=TX)]}, ASSETS)
 
 
 ODD = st.one_of(

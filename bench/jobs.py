@@ -135,7 +135,7 @@ def _starts(expected: int) -> dict[str, float]:
     from core import redis
 
     servers.wait_until(lambda: int(redis.client().llen("bench:starts")) >= expected, timeout=60)
-    lines: list[str] = redis.client().lrange("bench:starts", 0, -1)
+    lines = [str(line) for line in redis.client().lrange("bench:starts", 0, -1)]
     redis.client().delete("bench:starts")
     return {stamp: float(at) for stamp, at in (line.rsplit(" ", 1) for line in lines)}
 
@@ -255,7 +255,8 @@ def main() -> None:
     with servers.servers():
         with _connect() as connection:
             connection.execute(
-                "CREATE TABLE bench_work (id bigserial PRIMARY KEY, label text, at timestamptz DEFAULT clock_timestamp())"
+                "CREATE TABLE bench_work"
+                " (id bigserial PRIMARY KEY, label text, at timestamptz DEFAULT clock_timestamp())"
             )
             connection.execute("GRANT ALL ON bench_work, bench_work_id_seq TO tallyrail_app, tallyrail_login")
         throughput()

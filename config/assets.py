@@ -91,18 +91,12 @@ def blocks_needed(rule: Confirmations, units: int) -> int | None:
 
 @cache
 def registry() -> Registry:
-    """The shipped file with the deployment's file and RPC_URLS laid over it."""
+    """The shipped file with the deployment's file and RPC_URLS laid over it. Raises ValueError with what is wrong."""
     files = settings.chain_files()
     merged: dict[str, dict[str, dict[str, object]]] = {"chains": {}, "assets": {}}
     for path in (Path(__file__).with_name("chains.toml"), files.chains_file):
-        if path is None:
-            continue
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        if unknown := content.keys() - merged.keys():
-            raise ValueError(f"{path}: unknown section {min(unknown)!r}; there are [chains] and [assets]")
-        for section, rows in content.items():
-            for key, row in rows.items():
-                merged[section][key] = merged[section].get(key, {"id": key}) | row
+        if path is not None:
+            _lay_over(merged, path)
     for chain, urls in files.rpc_urls.items():
         if chain not in merged["chains"]:
             raise ValueError(f"RPC_URLS names the chain {chain!r}, which no chains file describes")
@@ -111,9 +105,18 @@ def registry() -> Registry:
     for asset in made.assets.values():
         if asset.chain is not None and asset.chain not in made.chains:
             raise ValueError(f"the asset {asset.id!r} is on a chain that no chains file describes")
-        if asset.id != asset.id.lower() and asset.contract:
+        if asset.contract and asset.id != asset.id.lower():
             raise ValueError(f"the asset {asset.id!r} must spell its contract in lower case")
     return made
+
+
+def _lay_over(merged: dict[str, dict[str, dict[str, object]]], path: Path) -> None:
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    if unknown := content.keys() - merged.keys():
+        raise ValueError(f"{path}: unknown section {min(unknown)!r}; there are [chains] and [assets]")
+    for section, rows in content.items():
+        for key, row in rows.items():
+            merged[section][key] = merged[section].get(key, {"id": key}) | row
 
 
 def reload() -> None:

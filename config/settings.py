@@ -103,7 +103,7 @@ class ChainFileSettings(BaseSettings):
 
 @cache
 def servers() -> ServerSettings:
-    return ServerSettings()  # type: ignore[call-arg]  # pydantic-settings fills it from the environment
+    return ServerSettings()
 
 
 @cache

@@ -50,7 +50,7 @@ def _poll_period(block_time_ms: int) -> timedelta:
     return timedelta(milliseconds=min(max(block_time_ms // 2, 1_000), 10_000))
 
 
-class PeriodScheduler(Scheduler):  # type: ignore[misc]  # celery is untyped here
+class PeriodScheduler(Scheduler):
     """Celery's beat with our timetable: `celery -A workers.main beat --scheduler schedules.beat:PeriodScheduler`."""
 
     TICK = 0.5
@@ -72,8 +72,3 @@ class PeriodScheduler(Scheduler):  # type: ignore[misc]  # celery is untyped her
         except SQLAlchemyError as error:
             log.warning("beat.waiting", error=str(error).splitlines()[0])
         return self.TICK
-
-    @property
-    def schedule(self) -> dict[str, Any]:
-        """Celery's own view of the timetable, which is empty: nothing is published from here."""
-        return {}

@@ -92,12 +92,8 @@ def task(name: str) -> Callable[[F], F]:
         def run(ids: list[str]) -> None:
             run_jobs(spec, [UUID(job_id) for job_id in ids])
 
-        app.task(
-            run,
-            name=name,
-            time_limit=queue.time_limit.total_seconds(),
-            soft_time_limit=queue.time_limit.total_seconds() * 0.9,
-        )
+        limit = int(queue.time_limit.total_seconds())
+        app.task(name=name, time_limit=limit, soft_time_limit=limit * 9 // 10)(run)
         return function
 
     return register
@@ -179,23 +175,20 @@ def _record_failure(job: LeasedJob, error: Exception) -> None:
         log.warning("job.retry", kind=kind, error=str(error))
 
 
+# The kind of an error, and whether its job may run again. The first that fits decides.
+KINDS: tuple[tuple[type[Exception], str, bool], ...] = (
+    (TransientError, "transient", True),
+    (PermanentError, "permanent", False),
+    (OutcomeUnknownError, "outcome_unknown", True),  # to look it up: the step's first transaction finds the intent
+    (InvariantError, "invariant", False),
+    (SoftTimeLimitExceeded, "timeout", True),
+    (OperationalError, "database", True),  # PostgreSQL away or restarted: what was not committed did not happen
+    (Exception, "unexpected", True),
+)
+
+
 def _classify(error: Exception) -> tuple[str, bool]:
-    """The kind of an error, and whether the job may run again."""
-    match error:
-        case TransientError():
-            return "transient", True
-        case PermanentError():
-            return "permanent", False
-        case OutcomeUnknownError():
-            return "outcome_unknown", True  # to look it up: the step's first transaction finds the intent
-        case InvariantError():
-            return "invariant", False
-        case SoftTimeLimitExceeded():
-            return "timeout", True
-        case OperationalError():
-            return "database", True  # PostgreSQL away or restarted: what was not committed did not happen
-        case _:
-            return "unexpected", True
+    return next((kind, retried) for fits, kind, retried in KINDS if isinstance(error, fits))
 
 
 def describe(error: BaseException, *, kind: str, attempt: int) -> dict[str, Any]:
@@ -213,7 +206,7 @@ def describe(error: BaseException, *, kind: str, attempt: int) -> dict[str, Any]
 def _delay(attempts: int, error: Exception) -> timedelta:
     """Exponential, with full jitter above the half, so that what failed together doesn't come back together."""
     chosen = settings.jobs()
-    whole = min(chosen.backoff_base * 2 ** min(attempts - 1, 30), chosen.backoff_max)
-    delay = whole * random.uniform(0.5, 1.0)  # noqa: S311  # not a secret
+    whole: timedelta = min(chosen.backoff_base * 2 ** min(attempts - 1, 30), chosen.backoff_max)
+    delay: timedelta = whole * random.uniform(0.5, 1.0)  # noqa: S311  # not a secret
     wished = error.retry_after if isinstance(error, TransientError) else None
     return max(delay, wished) if wished is not None else delay

@@ -36,10 +36,10 @@ def begin_child(**_: Any) -> None:
         os._exit(1)
 
 
-def _ids_of(body: object) -> list[UUID]:
+def _ids_of(body: Any) -> list[UUID]:
     """The job ids in a message's body (Celery protocol 2: [args, kwargs, embed]), as far as they can be read."""
     try:
-        return [UUID(job_id) for job_id in body[0][0]]  # type: ignore[index]  # whatever isn't that shape has no ids
+        return [UUID(job_id) for job_id in body[0][0]]
     except (TypeError, ValueError, KeyError, IndexError, AttributeError):
         return []
 
@@ -62,9 +62,9 @@ def keep_rejected(message: Any, exc: BaseException | None = None, **_: Any) -> N
     keep("unreadable", repr(message.body), exc or ValueError("not a message of a task"))
 
 
-class KeepingConsumer(Consumer):  # type: ignore[misc]  # celery is untyped here
+class KeepingConsumer(Consumer):
     """Celery drops a message that it can't decode. We keep it."""
 
-    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
         keep("unreadable", repr(message.body), exc)
         super().on_decode_error(message, exc)

@@ -12,14 +12,14 @@ from kombu.transport import redis
 from workers.unreadable import keep
 
 
-class Channel(redis.Channel):  # type: ignore[misc]  # kombu is untyped
+class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[misc]  # missing in its stubs
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             keep("unreadable", getattr(error, "doc", ""), error)
             raise Empty from error
 
 
-class Transport(redis.Transport):  # type: ignore[misc]  # kombu is untyped
+class Transport(redis.Transport):
     Channel = Channel

@@ -75,7 +75,8 @@ def test_the_relay_killed_between_publish_and_commit(
         wait_until(lambda: redis.client().llen(f"{PREFIX}maintenance") == 1)
         fleet.kill("relay")
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()"
         )
         connection.execute("DROP TRIGGER hang ON jobs")
     assert job(made).published_at is None

@@ -1,7 +1,7 @@
 """Fixtures for tests of jobs: the probes' table, a way to submit, and a way to count."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ Marks = Callable[[], Counter[str]]
 
 
 @pytest.fixture
-def probe_table(superuser_url: str) -> Iterator[str]:
+def probe_table(superuser_url: str) -> str:
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         connection.execute(TABLE)
         connection.execute("GRANT ALL ON probe_marks TO tallyrail_app")

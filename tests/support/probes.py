@@ -13,7 +13,7 @@ from core.errors import InvariantError, OutcomeUnknownError, PermanentError, Tra
 from core.jobs import current
 from tasks.base import task, transaction
 
-TABLE = "CREATE TABLE probe_marks (id bigserial PRIMARY KEY, label text NOT NULL, job_id uuid, at timestamptz DEFAULT clock_timestamp())"
+TABLE = "CREATE TABLE probe_marks (id bigserial PRIMARY KEY, label text NOT NULL, job_id uuid)"
 
 ERRORS = {
     "transient": TransientError,

@@ -128,7 +128,7 @@ def test_a_run_whose_lease_went_to_another_commits_nothing(submit: Submit, marks
     expire_leases()
     sweeper.sweep()
     run("maintenance.probe", [made])
-    with pytest.raises(LeaseLostError), db.transaction() as session:
+    with pytest.raises(LeaseLostError), db.transaction() as session:  # noqa: PT012  # the commit is what must fail
         session.execute(text("INSERT INTO probe_marks (label) VALUES ('stale')"))
         jobs.finish(session, stale)
     token = jobs.current.set(stale)
@@ -218,7 +218,7 @@ def test_only_a_queued_job_can_be_cancelled(submit: Submit, marks: Marks) -> Non
 
 def test_a_rolled_back_change_leaves_no_job(database_url: str) -> None:
     job_id = None
-    with pytest.raises(ZeroDivisionError), db.transaction() as session:
+    with pytest.raises(ZeroDivisionError), db.transaction() as session:  # noqa: PT012  # the rollback is the point
         job_id = jobs.submit(session, NewJob("maintenance.probe", {"label": "x"}))
         raise ZeroDivisionError
     assert job_id is not None

@@ -53,20 +53,24 @@ class Seen:
     states: list[State]
 
 
-# NO KEY: entries' foreign keys on the same accounts, checked by other transactions, needn't wait for this.
+# NO KEY: entries' foreign keys on the same accounts, checked by other transactions, needn't wait for this. LATERAL: one
+# look into the index for each account, in this order, whatever the planner believes about the size of the table.
 _LOCK = text("""
     WITH known AS MATERIALIZED (
         SELECT a.id
         FROM unnest(CAST(:codes AS text[]), CAST(:assets AS text[])) AS k (code, asset)
-        JOIN ledger_accounts a ON a.tenant = :tenant AND a.code = k.code AND a.asset = k.asset
+        CROSS JOIN LATERAL (
+            SELECT id FROM ledger_accounts WHERE tenant = :tenant AND code = k.code AND asset = k.asset LIMIT 1
+        ) a
     )
     SELECT a.id, a.code, a.asset, a.normal_side, a.floor, a.balance, a.version
-    FROM ledger_accounts a
-    WHERE a.id = ANY (ARRAY(SELECT id FROM known))
-      AND (SELECT count(*) FROM known) = :expected
-      AND NOT EXISTS (SELECT FROM ledger_journals j WHERE j.tenant = :tenant AND j.reference = :reference)
-    ORDER BY a.id
-    FOR NO KEY UPDATE OF a
+    FROM (
+        SELECT id FROM known
+        WHERE (SELECT count(*) FROM known) = :expected
+          AND NOT EXISTS (SELECT FROM ledger_journals WHERE tenant = :tenant AND reference = :reference)
+        ORDER BY id
+    ) k
+    CROSS JOIN LATERAL (SELECT * FROM ledger_accounts WHERE id = k.id FOR NO KEY UPDATE) a
 """)
 
 _LOOK = text("""

@@ -20,7 +20,7 @@ class Console:
         self._colour = self._stream.isatty() and "NO_COLOR" not in os.environ
         self._free = itertools.cycle(COLOURS)
         self._colours: dict[str, int] = {}
-        self._width = max((len(name) for name in names), default=16)
+        self._width = max((len(name) for name in names), default=18)
         self._lock = threading.Lock()
 
     def __call__(self, name: str, line: str) -> None:
@@ -49,7 +49,7 @@ class LogFile:
     def __call__(self, name: str, line: str) -> None:
         with self._lock:
             if not self._file.closed:
-                self._file.write(f"{datetime.now(UTC):%H:%M:%S.%f} {name:<16} | {line}\n")
+                self._file.write(f"{datetime.now(UTC):%H:%M:%S.%f} {name:<18} | {line}\n")
 
     def close(self) -> None:
         with self._lock:

@@ -87,7 +87,8 @@ class Tallyrail:
         arguments = ("-A", "workers.main", "flower", f"--address={HOST}", f"--port={addresses.flower_port}")
         # By environment: every user of the machine can read the arguments.
         env = {**env, "FLOWER_BASIC_AUTH": addresses.flower_login}
-        return _python("flower", "celery", *arguments, env=env)
+        # Killed, because asked to end it hangs on its own threads; it keeps nothing.
+        return _python("flower", "celery", *arguments, env=env, stop_signal=signal.SIGKILL)
 
     def ready(self, addresses: Addresses) -> str | None:
         """The API knows: its readiness covers database, Redis, migrations and a heartbeat of each queue."""
@@ -107,6 +108,7 @@ def _python(
     env: Mapping[str, str],
     restart: bool = True,
     ready: Callable[[], bool] | None = None,
+    stop_signal: signal.Signals = signal.SIGTERM,
     stop_timeout: float = 10.0,
 ) -> Process:
     return Process(
@@ -115,7 +117,7 @@ def _python(
         env,
         restart=restart,
         ready=ready,
-        stop_signal=signal.SIGTERM,
+        stop_signal=stop_signal,
         stop_timeout=stop_timeout,
         # When the supervisor is killed the servers go too, so there is nothing left to finish with. A worker that
         # tried would linger; killed, it takes its children along, and its leases run out.

@@ -21,6 +21,7 @@ from local.server import Server, free_port, secret_file
 from local.supervisor import NAME, Supervisor
 from local.valkey import Valkey
 
+DEV_CHAIN_FILE = Path(__file__).with_name("dev-chain.toml")
 READY_TIMEOUT = 90.0
 MIGRATE_TIMEOUT = 300.0
 
@@ -141,13 +142,15 @@ class Stack:
             self._serve(valkey)
             redis_url = valkey.url
         rpc_urls = {}
+        given = {**self._given, leftovers.RUN_VARIABLE: self.supervisor.run}
         if self._dev_chain:
+            given = {"CHAINS_FILE": str(DEV_CHAIN_FILE), **given}
             self.anvil = Anvil(self.data_dir / "anvil")
             self._serve(self.anvil)
             rpc_urls = {f"eip155:{self.anvil.chain_id}": [self.anvil.url]}
         self.addresses = self._choose_addresses()
         self._environment = child_environment(
-            {**self._given, leftovers.RUN_VARIABLE: self.supervisor.run},
+            given,
             database_url=database_url,
             owner_url=owner_url or database_url,
             redis_url=redis_url,

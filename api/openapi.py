@@ -1,0 +1,63 @@
+"""The description of the API for programs: what FastAPI finds by itself, and what it can't know."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.problems import KINDS, MEDIA_TYPE, ProblemDocument
+
+DESCRIPTION = """\
+Takes work from upstream apps: what is answered with 2xx is finished, or stands visibly waiting, whatever fails.
+
+Every request needs an API key (`Authorization: Bearer tr_...`). Requests that ask for work need an idempotency key: the
+same key with the same body gets the first answer again, for ever. Amounts are integers in the asset's smallest unit,
+written as strings. Every refusal is a problem document (RFC 9457); look at its `type`.
+"""
+TAGS = [
+    {"name": "deposits", "description": "Payments to watch for on chains"},
+    {"name": "jobs", "description": "Durable work: what was asked for and how far it came"},
+    {"name": "accounts", "description": "The books, read"},
+    {"name": "health", "description": "For load balancers"},
+]
+_REF = "#/components/schemas/{model}"
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="ProblemDocument")}}}
+_STATUSES = (400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503)
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": "; ".join(kind.title for kind in KINDS.values() if kind.status == status),
+        "content": _PROBLEM,
+    }
+    for status in _STATUSES
+}
+
+_bodies: list[type[BaseModel]] = [ProblemDocument]
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` of an endpoint that reads its body itself."""
+    _bodies.append(model)
+    schema = {"$ref": _REF.format(model=model.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def schema(app: FastAPI) -> dict[str, Any]:
+    """The whole document, made once."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    made = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+    )
+    _, definitions = models_json_schema([(model, "validation") for model in _bodies], ref_template=_REF)
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    for name, definition in definitions["$defs"].items():
+        schemas.setdefault(name, definition)
+    for path in made["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] == "Idempotency-Key":
+                    parameter["required"] = True  # refused by us, and not by FastAPI, when it is missing
+    app.openapi_schema = made
+    return made

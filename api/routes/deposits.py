@@ -1,0 +1,270 @@
+"""Deposits: payments to watch for, and what became of them."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header
+from fastapi.responses import Response
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from sqlalchemy.orm import Session
+
+from api import ingest, openapi
+from api.auth import needs
+from api.body import JsonBytes, parsed_object
+from api.ingest import Kind
+from api.problems import Problem
+from api.responses import JSON
+from core.errors import InvalidRequestError
+from core.money import UNITS_MAX
+from domain.access.service import Principal, Scope
+from domain.deposit import service as deposits
+from domain.deposit.models import Deposit
+from domain.deposit.service import NewDeposit
+from domain.deposit.states import DepositState, Reason
+
+router = APIRouter(prefix="/v1/deposits", tags=["deposits"])
+
+METADATA_BYTES_MAX = 4_096
+METADATA_FIELDS_MAX = 50
+_DIGITS = re.compile(r"[0-9]{1,38}")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
+
+
+def _units(value: object) -> int:
+    """Whole units, as text or as a whole JSON number. 1.0 is refused too: whoever sends it counts in something else."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= UNITS_MAX:
+        raise ValueError("units are a whole number above 0 of at most 38 digits, as a string of digits")
+    return value
+
+
+def _time(value: object) -> object:
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        raise ValueError("a time is written like 2030-01-31T12:00:00Z, with its offset")
+    return value
+
+
+def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(metadata) > METADATA_FIELDS_MAX or len(json.dumps(metadata)) > METADATA_BYTES_MAX:
+        raise ValueError(f"metadata has at most {METADATA_FIELDS_MAX} fields and {METADATA_BYTES_MAX} bytes")
+    return metadata
+
+
+Units = Annotated[
+    int,
+    BeforeValidator(_units),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": "^[0-9]{1,38}$"}, {"type": "integer", "minimum": 1}],
+            "description": "Whole units, best as a string: many JSON readers round numbers above 2^53",
+        }
+    ),
+]
+Time = Annotated[datetime, BeforeValidator(_time), Field(strict=False)]
+# PostgreSQL can't keep U+0000 in a text.
+Text = Annotated[str, StringConstraints(pattern=r"^[^\u0000]*$")]
+Word = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=200)]
+Metadata = Annotated[
+    dict[Annotated[Text, StringConstraints(min_length=1, max_length=100)], Text | int | bool | None],
+    AfterValidator(_small),
+]
+
+EXAMPLES = [
+    {
+        "asset": "eip155:1/erc20:0xdac17f958d2ee523a2206206994597c13d831ec7",
+        "units": "25000000",
+        "account": "user:42:available",
+        "deadline": "2030-01-31T12:00:00Z",
+        "metadata": {"order": "1001"},
+    },
+    {
+        "asset": "eip155:1/slip44:60",
+        "chain_tx": "0x5c504ed432cb51138bcf09aa5e8a410dd4a1e204ef84bfed1be16dfba1b22060",
+        "address": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "units": "1000000000000000000",
+        "tolerance_bps": 50,
+        "account": "user:42:available",
+        "confirmations": 12,
+    },
+]
+
+
+class DepositRequest(BaseModel):
+    """A payment to watch for.
+
+    With `chain_tx` and `address`: that transaction. With `address` alone: whatever arrives there. With neither: an
+    address is allotted from the tenant's pool and told in the answer.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": EXAMPLES})
+
+    asset: Word = Field(description="CAIP-19 id")
+    account: Word = Field(description="The account to credit, such as user:42:available")
+    units: Units | None = Field(default=None, description="What is expected; without it any amount will do")
+    chain: Word | None = Field(default=None, description="CAIP-2 id; may be left out, the asset says it")
+    chain_tx: Word | None = Field(default=None, description="The transaction's hash; needs `address`")
+    address: Word | None = Field(default=None, description="The recipient, one of the tenant's addresses")
+    payer: Word | None = Field(default=None, description="Only a transfer from this address counts")
+    tolerance_bps: int = Field(default=0, ge=0, le=10_000, description="How far off `units` is still accepted")
+    confirmations: int | None = Field(default=None, ge=1, le=10_000, description="Instead of the asset's own rule")
+    deadline: Time | None = Field(default=None, description="Not seen by then: expired")
+    metadata: Metadata = Field(default_factory=dict, description="Yours; given back with the deposit")
+
+
+class Links(BaseModel):
+    deposit: str = Field(examples=["/v1/deposits/019aa3c0-0000-7000-8000-000000000001"])
+    job: str | None = Field(default=None, description="The job that was asked for")
+    jobs: str = Field(description="All jobs of this deposit")
+
+
+class DepositView(BaseModel):
+    """One payment that is watched for."""
+
+    id: UUID
+    state: DepositState
+    reason: Reason | None = Field(description="Why it is not simply credited")
+    chain: str
+    asset: str
+    account: str
+    address: str = Field(description="Where to pay")
+    chain_tx: str | None
+    payer: str | None
+    units: str | None = Field(description="What is expected; null: any amount")
+    units_received: str | None
+    tolerance_bps: int
+    confirmations: int | None = Field(description="What was asked for; null: the asset's own rule")
+    confirmations_seen: int
+    deadline: datetime
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    final: bool = Field(description="Nothing can change it any more, not even a reorg")
+    links: Links
+
+
+class DepositAccepted(DepositView):
+    """What `POST /v1/deposits` answers, also when it is asked again later: the first answer."""
+
+    job_id: UUID
+
+
+class HistoryView(BaseModel):
+    at: datetime
+    event: str
+    state_before: DepositState | None
+    state_after: DepositState
+    detail: dict[str, Any]
+
+
+class DepositDetail(DepositView):
+    history: list[HistoryView]
+
+
+class DepositPage(BaseModel):
+    deposits: list[DepositView]
+    next_cursor: str | None
+
+
+# --- asking for deposits -----------------------------------------------------------------------------------------
+
+
+def _prepare(tenant: str, asked: DepositRequest) -> NewDeposit:
+    if asked.chain_tx is not None and asked.address is None:
+        raise InvalidRequestError("a transaction is watched together with the address it pays", field="address")
+    return NewDeposit(
+        tenant=tenant,
+        asset=asked.asset,
+        account=asked.account,
+        units=asked.units,
+        chain=asked.chain,
+        chain_tx=asked.chain_tx,
+        address=asked.address,
+        tolerance_bps=asked.tolerance_bps,
+        confirmations=asked.confirmations,
+        deadline=asked.deadline,
+        metadata=asked.metadata,
+        correlation_id=ingest.correlation_id(),
+    )
+
+
+def _create(session: Session, new: Sequence[NewDeposit]) -> list[dict[str, Any] | InvalidRequestError]:
+    return [
+        made if isinstance(made, InvalidRequestError) else _view(made) | {"job_id": str(made.job_id)}
+        for made in deposits.create_many(session, new)
+    ]
+
+
+DEPOSIT = Kind("deposit", Scope.DEPOSITS_WRITE, DepositRequest, _prepare, _create)
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Watch for a payment",
+    responses={202: {"model": DepositAccepted, "description": "Durably accepted"}},
+    openapi_extra=openapi.body_of(DepositRequest),
+)
+def create_deposit(
+    body: JsonBytes,
+    caller: Annotated[Principal, needs(Scope.DEPOSITS_WRITE)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Names this request for ever: sent again, it is answered as the first time"),
+    ] = None,
+) -> Response:
+    if idempotency_key is None:
+        raise Problem("idempotency-key-missing", "give a header Idempotency-Key, a new one for each new request")
+    ask = ingest.checked(caller, DEPOSIT, idempotency_key, parsed_object(body))
+    [outcome] = ingest.carry_out(caller, [ask])
+    if isinstance(outcome, Problem):
+        raise outcome
+    headers = {"Location": outcome.answer.body["links"]["deposit"]}
+    if outcome.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(ingest.as_json(outcome.answer.body), outcome.answer.status, headers, media_type=JSON)
+
+
+def _view(deposit: Deposit) -> dict[str, Any]:
+    """As JSON says it. Built by hand: a batch makes a thousand of them."""
+    links = {"deposit": f"/v1/deposits/{deposit.id}", "jobs": f"/v1/jobs?subject={deposit.subject}"}
+    if deposit.look_job_id is not None:
+        links["job"] = f"/v1/jobs/{deposit.look_job_id}"
+    return {
+        "id": str(deposit.id),
+        "state": deposit.state,
+        "reason": deposit.reason,
+        "chain": deposit.chain,
+        "asset": deposit.asset,
+        "account": deposit.account,
+        "address": deposit.address,
+        "chain_tx": deposit.chain_tx,
+        "payer": deposit.payer,
+        "units": _text(deposit.units_expected),
+        "units_received": _text(deposit.units_received),
+        "tolerance_bps": deposit.tolerance_bps,
+        "confirmations": deposit.confirmations,
+        "confirmations_seen": deposit.confirmations_seen,
+        "deadline": deposit.deadline_at.isoformat(),
+        "metadata": deposit.details,
+        "created_at": deposit.created_at.isoformat(),
+        "updated_at": deposit.updated_at.isoformat(),
+        "final": deposit.final_at is not None,
+        "links": links,
+    }
+
+
+def _text(units: int | None) -> str | None:
+    return None if units is None else str(units)
+
+
+# --- reading them ------------------------------------------------------------------------------------------------
+
+
+def count_by_state() -> Mapping[str, int]:
+    """For metrics."""
+    return {}

@@ -78,7 +78,7 @@ class Relay:
             wait = chosen.relay_poll.total_seconds()
             try:
                 if time.monotonic() >= next_sweep:
-                    sweeper.sweep()
+                    sweeper.sweep(waiting=[name for name, depth in self._depths().items() if depth])
                     next_sweep = time.monotonic() + chosen.sweep_every.total_seconds()
                 if time.monotonic() >= next_beat:
                     with db.transaction() as session:
@@ -98,7 +98,7 @@ class Relay:
 
     def publish_due(self, *, limit: int) -> tuple[int, bool]:
         """One round: how many jobs were published, and whether a full queue held some back."""
-        room = self._room()
+        room = {name: QUEUES[name].window - depth for name, depth in self._depths().items()}
         open_queues = {name: messages for name, messages in room.items() if messages > 0}
         held_back = len(open_queues) < len(room)
         if not open_queues:
@@ -112,13 +112,12 @@ class Relay:
                 self._publish(due)
         return len(due), held_back
 
-    def _room(self) -> Mapping[str, int]:
-        """How many more messages each queue may hold."""
+    def _depths(self) -> Mapping[str, int]:
+        """How many messages the broker holds in each queue."""
         with redis.client().pipeline(transaction=False) as pipe:
             for name in QUEUES:
                 pipe.llen(f"{app.conf.broker_transport_options['global_keyprefix']}{name}")
-            depths = pipe.execute()
-        return {queue.name: queue.window - depth for queue, depth in zip(QUEUES.values(), depths, strict=True)}
+            return dict(zip(QUEUES, pipe.execute(), strict=True))
 
     def _publish(self, due: Sequence[Row[Any]]) -> None:
         rows = sorted(due)

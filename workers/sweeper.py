@@ -1,5 +1,7 @@
 """The sweeper: rings again for whatever was lost on the way. Runs beside the relay, so that it needs no broker."""
 
+from collections.abc import Collection
+
 import structlog
 from sqlalchemy import text
 
@@ -26,24 +28,40 @@ _RECLAIM = text(
     """
 )
 
-# Published, and no worker took it: the broker lost it, or a worker did on the way.
+# Published, and no worker took it: the broker lost it, or a worker did on the way. While messages still wait in the
+# queue it is more likely that they wait among them, so those get more patience.
 _RING_AGAIN = text(
     """
     UPDATE jobs SET published_at = NULL
     WHERE id IN (
       SELECT id FROM jobs WHERE status = 'queued' AND published_at < now() - :after
+        AND (NOT queue = ANY(:waiting) OR published_at < now() - :after * :patience)
       ORDER BY published_at LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     """
 )
 
 
-def sweep() -> int:
-    """One bounded round. The rows it touches are due again at once; the relay publishes them. Returns how many."""
+PATIENCE = 12
+
+
+def sweep(waiting: Collection[str] = ()) -> int:
+    """One bounded round. The rows it touches are due again at once; the relay publishes them. Returns how many.
+
+    `waiting`: the queues in which the broker holds messages.
+    """
     chosen = settings.jobs()
     with db.engine().begin() as connection:
         reclaimed = connection.execute(_RECLAIM, {"limit": chosen.sweep_limit}).all()
-        rung = connection.execute(_RING_AGAIN, {"after": chosen.ring_again_after, "limit": chosen.sweep_limit}).rowcount
+        rung = connection.execute(
+            _RING_AGAIN,
+            {
+                "after": chosen.ring_again_after,
+                "limit": chosen.sweep_limit,
+                "waiting": list(waiting),
+                "patience": PATIENCE,
+            },
+        ).rowcount
     for row in reclaimed:
         log.warning("job.reclaimed", job_id=str(row.id), task=row.task, status=row.status)
     if rung:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from core.db import transaction
 from ledger.balances import balance
 from ledger.errors import AlreadyReversedError, InsufficientFundsError, ReferenceReusedError
-from ledger.posting import reverse
+from ledger.posting import Posting, reverse
 from tests.integration.ledger import books as b
 from tests.integration.ledger.books import ALICE, BOB, CUSTODY, ETH, FEES, USDT, Model, book
 
@@ -84,22 +84,22 @@ def test_the_same_reference_at_once_with_other_content_is_booked_once(books: str
 
 
 def test_opening_the_same_accounts_at_once_in_any_order_never_deadlocks(books: str, session: Session) -> None:
-    model = Model()
+    model, rounds = Model(), threading.Barrier(CLIENTS)
 
-    def moves(client: int, batch: int) -> list[Any]:
+    def moves(client: int, batch: int) -> list[Posting]:
+        """To most of the batch's accounts, which the other clients open at this moment too, each in its own order."""
         chance = random.Random(f"{client}:{batch}")
-        new = [f"user:{batch}-{number}:available" for number in range(6)]
-        return [
-            b.move(CUSTODY, code, 1, chance.choice([ETH, USDT])) for code in chance.sample(new, 5)
-        ]  # some of these another client opens at this moment
+        new = [f"user:{batch}-{number}:available" for number in range(80)]
+        return [b.move(CUSTODY, code, 1, chance.choice([ETH, USDT])) for code in chance.sample(new, 70)]
 
     def work(client: int) -> None:
-        for batch in range(12):
+        for batch in range(6):
+            rounds.wait(timeout=20)
             book(books, f"{client}:{batch}", *moves(client, batch))
 
     at_once(work)
     for client in range(CLIENTS):
-        for batch in range(12):
+        for batch in range(6):
             assert model.accepts(moves(client, batch))
     assert b.raw_balances(session, books) == model.accounts
     b.assert_sound()

@@ -4,7 +4,7 @@ PostgreSQL owns the jobs; a message only carries ids. So no setting here protect
 stop them cleanly, and keep a second opinion about retries out of Celery.
 """
 
-from kombu import Exchange, Queue
+from kombu import Queue
 
 from config import settings
 from config.queues import QUEUES
@@ -29,9 +29,9 @@ broker_transport_options = {
     "global_keyprefix": "tallyrail:",
 }
 
-# The anonymous exchange leads to a list of the queue's own name: no binding that FLUSHALL could take away.
-task_queues = [Queue(name, Exchange(""), routing_key=name) for name in QUEUES]
+task_queues = [Queue(name, routing_key=name) for name in QUEUES]
 task_default_queue = "maintenance"
+# A queue that config.queues doesn't name is a mistake, not a new queue that nobody reads.
 task_create_missing_queues = False
 
 # Ids only, as JSON. Pickle would let whoever reaches Redis run code here.

@@ -129,8 +129,10 @@ class Relay:
                         task,
                         args=([str(job_id) for job_id in bundle],),
                         producer=producer,
-                        exchange="",
-                        routing_key=queue,
+                        # By the queue alone Celery takes the anonymous exchange, which leads to the list of that name:
+                        # no binding that FLUSHALL could take away.
+                        queue=queue,
+                        declare=(),
                         # Bounded: a broker that is away must not hold the transaction open.
                         retry=False,
                     )

@@ -43,6 +43,13 @@ def test_a_job_runs_within_moments_of_its_commit(fleet: Fleet, submit: Submit, m
     wait_until(lambda: marks() == {"x": 1}, timeout=10)
 
 
+def test_a_message_goes_to_its_own_queue_and_no_other(fleet: Fleet, database_url: str) -> None:
+    with db.transaction() as session:
+        jobs.submit_many(session, [NewJob(f"{queue}.heartbeat", {}) for queue in QUEUES])
+    fleet.relay()
+    wait_until(lambda: all(redis.client().llen(f"{PREFIX}{queue}") == 1 for queue in QUEUES))
+
+
 def test_all_of_redis_lost_while_200_jobs_are_queued(fleet: Fleet, probe_table: str, marks: Marks) -> None:
     """FLUSHALL: every accepted job ends, each once, unaided."""
     ids = submit_many(200)
@@ -91,7 +98,7 @@ def test_the_relay_killed_between_publish_and_commit(
 def test_a_thousand_deliveries_of_one_job_to_two_workers(fleet: Fleet, submit: Submit, marks: Marks) -> None:
     made = submit("maintenance.probe", label="x")
     for _ in range(1_000):
-        app.send_task("maintenance.probe", args=([str(made)],), exchange="", routing_key="maintenance")
+        app.send_task("maintenance.probe", args=([str(made)],), queue="maintenance")
     fleet.worker("one")
     fleet.worker("two")
     wait_until(lambda: redis.client().llen(f"{PREFIX}maintenance") == 0, timeout=60)
@@ -158,8 +165,8 @@ def test_sigterm_finishes_what_is_begun_and_takes_no_more(fleet: Fleet, submit: 
 def test_messages_that_nobody_understands_become_dead_letters(fleet: Fleet, submit: Submit, marks: Marks) -> None:
     fleet.worker()
     unknown = submit("maintenance.no_such_task", label="x")
-    app.send_task("maintenance.no_such_task", args=([str(unknown)],), exchange="", routing_key="maintenance")
-    app.send_task("maintenance.stranger", args=("not ids",), exchange="", routing_key="maintenance")
+    app.send_task("maintenance.no_such_task", args=([str(unknown)],), queue="maintenance")
+    app.send_task("maintenance.stranger", args=("not ids",), queue="maintenance")
     for garbage in ("{", json.dumps({"body": "%%%", "headers": {}, "properties": {}})):
         redis.client().lpush(f"{PREFIX}maintenance", garbage)
     with app.connection_for_write() as connection:

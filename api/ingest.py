@@ -80,7 +80,7 @@ def carry_out(caller: Principal, asks: Sequence[Ask]) -> list[Outcome | Problem]
     wait = settings.api().idempotency_wait
     with db.transaction() as session:
         claimed = idempotency.claim(session, caller.tenant, [ask.claim for ask in first.values()], wait=wait)
-        fresh = _create(session, caller.tenant, [first[key] for key, before in claimed.items() if before is None])
+        fresh = _create(session, caller.tenant, [ask for key, ask in first.items() if claimed[key] is None])
     known = claimed | fresh
     return [_outcome(ask, known[ask.claim.key], first=first[ask.claim.key], fresh=fresh) for ask in asks]
 

@@ -9,20 +9,31 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header
 from fastapi.responses import Response
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    WithJsonSchema,
+)
 from sqlalchemy.orm import Session
 
 from api import ingest, openapi
 from api.auth import needs
 from api.body import JsonBytes, parsed_object
 from api.ingest import Kind
+from api.paging import Cursor, Limit, opened, seal
 from api.problems import Problem
 from api.responses import JSON
-from core.errors import InvalidRequestError
+from core import db
+from core.errors import InvalidRequestError, NotFoundError
 from core.money import UNITS_MAX
 from domain.access.service import Principal, Scope
 from domain.deposit import service as deposits
-from domain.deposit.models import Deposit
+from domain.deposit.models import Deposit, DepositEvent
 from domain.deposit.service import NewDeposit
 from domain.deposit.states import DepositState, Reason
 
@@ -74,7 +85,7 @@ Metadata = Annotated[
     AfterValidator(_small),
 ]
 
-EXAMPLES = [
+EXAMPLES: list[JsonValue] = [
     {
         "asset": "eip155:1/erc20:0xdac17f958d2ee523a2206206994597c13d831ec7",
         "units": "25000000",
@@ -174,19 +185,18 @@ class DepositPage(BaseModel):
 
 
 def _prepare(tenant: str, asked: DepositRequest) -> NewDeposit:
-    if asked.chain_tx is not None and asked.address is None:
-        raise InvalidRequestError("a transaction is watched together with the address it pays", field="address")
     return NewDeposit(
         tenant=tenant,
         asset=asked.asset,
         account=asked.account,
-        units=asked.units,
+        units_expected=asked.units,
         chain=asked.chain,
         chain_tx=asked.chain_tx,
         address=asked.address,
+        payer=asked.payer,
         tolerance_bps=asked.tolerance_bps,
         confirmations=asked.confirmations,
-        deadline=asked.deadline,
+        deadline_at=asked.deadline,
         metadata=asked.metadata,
         correlation_id=ingest.correlation_id(),
     )
@@ -194,7 +204,7 @@ def _prepare(tenant: str, asked: DepositRequest) -> NewDeposit:
 
 def _create(session: Session, new: Sequence[NewDeposit]) -> list[dict[str, Any] | InvalidRequestError]:
     return [
-        made if isinstance(made, InvalidRequestError) else _view(made) | {"job_id": str(made.job_id)}
+        made if isinstance(made, InvalidRequestError) else _view(made) | {"job_id": str(made.look_job_id)}
         for made in deposits.create_many(session, new)
     ]
 
@@ -265,6 +275,44 @@ def _text(units: int | None) -> str | None:
 # --- reading them ------------------------------------------------------------------------------------------------
 
 
+@router.get("", summary="List deposits, newest first", responses={200: {"model": DepositPage}})
+def list_deposits(
+    caller: Annotated[Principal, needs(Scope.DEPOSITS_READ)],
+    state: DepositState | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Response:
+    """Pages stay put while deposits are added: what is newer than the first page appears on no later one."""
+    before = opened("deposits", cursor)
+    with db.transaction() as session:
+        rows = deposits.page(session, tenant=caller.tenant, state=state, before=before, limit=limit + 1)
+    more = seal("deposits", rows[limit - 1].id) if len(rows) > limit else None
+    return Response(
+        ingest.as_json({"deposits": [_view(row) for row in rows[:limit]], "next_cursor": more}), media_type=JSON
+    )
+
+
+@router.get("/{deposit_id}", summary="Read a deposit and its history", responses={200: {"model": DepositDetail}})
+def read_deposit(deposit_id: UUID, caller: Annotated[Principal, needs(Scope.DEPOSITS_READ)]) -> Response:
+    with db.transaction() as session:
+        deposit = deposits.get(session, deposit_id, tenant=caller.tenant)
+        events = deposits.history(session, deposit_id) if deposit is not None else ()
+    if deposit is None:
+        raise NotFoundError(f"there is no deposit {deposit_id}")
+    return Response(ingest.as_json(_view(deposit) | {"history": [_event(event) for event in events]}), media_type=JSON)
+
+
+def _event(event: DepositEvent) -> dict[str, Any]:
+    return {
+        "at": event.at.isoformat(),
+        "event": event.event,
+        "state_before": event.state_before,
+        "state_after": event.state_after,
+        "detail": event.detail,
+    }
+
+
 def count_by_state() -> Mapping[str, int]:
     """For metrics."""
-    return {}
+    with db.transaction() as session:
+        return deposits.count_by_state(session)

@@ -66,7 +66,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
     if body:
         yield f"<tr><td>body<td>{_link(body['schema'])}<td>"
     for status, response in operation["responses"].items():
-        shape = next(iter(response.get("content", {}).values()), {}).get("schema", {})
+        contents: list[dict[str, Any]] = list(response.get("content", {}).values())
+        shape = contents[0]["schema"] if contents else {}
         yield f"<tr><td>{escape(status)}<td>{_link(shape)}<td>{escape(response['description'])}"
     yield "</table>"
 

@@ -1,7 +1,7 @@
 """Jobs: what was asked for, and how far it came."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
@@ -32,7 +32,7 @@ class JobView(BaseModel):
 
     id: UUID
     task: str
-    status: Literal["queued", "running", "succeeded", "dead", "cancelled", "discarded"]
+    status: JobStatus
     subject: str | None = Field(description="What it is about, such as deposit:<id>")
     attempts: int
     attempts_max: int
@@ -42,26 +42,26 @@ class JobView(BaseModel):
     error: JobErrorView | None = Field(description="Why the last attempt failed")
     correlation_id: str | None
 
-    @classmethod
-    def of(cls, job: Job) -> Self:
-        return cls.model_construct(
-            id=job.id,
-            task=job.task,
-            status=job.status,
-            subject=job.subject,
-            attempts=job.attempts,
-            attempts_max=job.attempts_max,
-            run_at=job.run_at,
-            created_at=job.created_at,
-            finished_at=job.finished_at,
-            error=_error(job.last_error),
-            correlation_id=job.correlation_id,
-        )
-
 
 class JobPage(BaseModel):
     jobs: list[JobView]
     next_cursor: str | None = Field(description="Give it back as `cursor`; null on the last page")
+
+
+def _view(job: Job) -> JobView:
+    return JobView.model_construct(
+        id=job.id,
+        task=job.task,
+        status=job.current,
+        subject=job.subject,
+        attempts=job.attempts,
+        attempts_max=job.attempts_max,
+        run_at=job.run_at,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+        error=_error(job.last_error),
+        correlation_id=job.correlation_id,
+    )
 
 
 def _error(last: dict[str, Any] | None) -> JobErrorView | None:
@@ -95,7 +95,7 @@ def list_jobs(  # noqa: PLR0917  # FastAPI names them at the call
             limit=limit + 1,
         )
     more = seal("jobs", rows[limit - 1].id) if len(rows) > limit else None
-    return json_response(JobPage.model_construct(jobs=[JobView.of(job) for job in rows[:limit]], next_cursor=more))
+    return json_response(JobPage.model_construct(jobs=[_view(job) for job in rows[:limit]], next_cursor=more))
 
 
 @router.get("/{job_id}", summary="Read a job", responses={200: {"model": JobView}})
@@ -104,7 +104,7 @@ def read_job(job_id: UUID, caller: Annotated[Principal, needs(Scope.JOBS_READ)])
         job = jobs.get(session, job_id, tenant=caller.tenant)
     if job is None:
         raise NotFoundError(f"there is no job {job_id}")
-    return json_response(JobView.of(job))
+    return json_response(_view(job))
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job that has not begun", responses={200: {"model": JobView}})
@@ -112,4 +112,4 @@ def cancel_job(job_id: UUID, caller: Annotated[Principal, needs(Scope.JOBS_WRITE
     """Cancelling twice is once, so no idempotency key is needed. A job that has begun answers 409."""
     with db.transaction() as session:
         job = jobs.cancel(session, job_id, tenant=caller.tenant)
-    return json_response(JobView.of(job))
+    return json_response(_view(job))

@@ -72,7 +72,7 @@ _FIRST = text(
 _ANSWER = text(
     """
     UPDATE idempotency_keys SET answer = given.answer
-    FROM unnest(cast(:keys AS text[]), cast(:answers AS jsonb[])) AS given (key, answer)
+    FROM jsonb_each(cast(:answers AS jsonb)) AS given (key, answer)
     WHERE tenant = :tenant AND idempotency_keys.key = given.key
     """
 )
@@ -120,17 +120,9 @@ def _first(claim: Claim, request_hash: bytes, answer: dict[str, Any] | None) -> 
 def keep(session: Session, tenant: str, answers: Mapping[str, Answer]) -> None:
     """Keep the answers to claimed keys, in one statement."""
     if answers:
-        session.execute(
-            _ANSWER,
-            {
-                "tenant": tenant,
-                "keys": list(answers),
-                "answers": [
-                    json.dumps({"status": answer.status, "body": answer.body}, separators=(",", ":"))
-                    for answer in answers.values()
-                ],
-            },
-        )
+        # One document, and not an array of them, in which each quote of each would have to be escaped a second time.
+        given = {key: {"status": answer.status, "body": answer.body} for key, answer in answers.items()}
+        session.execute(_ANSWER, {"tenant": tenant, "answers": json.dumps(given, separators=(",", ":"))})
 
 
 def release(session: Session, tenant: str, keys: Iterable[str]) -> None:

@@ -1,0 +1,111 @@
+"""Who may do what, over the wire."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from core import clock, db, jobs
+from core.jobs import NewJob
+from domain.access import service as access
+from domain.access.service import Scope
+from tests.integration.api.conftest import NewKey, is_problem
+
+
+def _as(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_without_a_valid_key_nothing_is_told(client: httpx.Client, new_key: NewKey) -> None:
+    secret = new_key().secret
+    for header in (
+        "",
+        "Basic YTpi",
+        "Bearer",
+        "Bearer x",
+        f"Bearer {secret[:-2]}--",
+        f"Bearer {secret.upper()}",
+        "Bearer \xff",
+    ):
+        reply = client.get("/v1/jobs", headers={b"Authorization": header.encode("latin-1")})
+        document = is_problem(reply, 401, "unauthenticated")
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+        assert "shop" not in str(document)
+    del client.headers["Authorization"]
+    is_problem(client.get("/v1/jobs"), 401, "unauthenticated")
+
+
+def test_a_key_ends_with_its_expiry_even_where_it_was_cached(
+    client: httpx.Client, new_key: NewKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = new_key(expires_at=clock.now() + timedelta(hours=1)).secret
+    assert client.get("/v1/jobs", headers=_as(secret)).status_code == 200
+    later = clock.now() + timedelta(hours=1)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    document = is_problem(client.get("/v1/jobs", headers=_as(secret)), 401, "unauthenticated")
+    assert "expired" in str(document["detail"])
+    access.forget()
+    is_problem(client.get("/v1/jobs", headers=_as(secret)), 401, "unauthenticated")
+
+
+def test_a_revoked_key_ends_within_the_time_of_the_cache(
+    client: httpx.Client, new_key: NewKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "CACHE_FOR", timedelta(seconds=0))
+    issued = new_key()
+    assert client.get("/v1/jobs", headers=_as(issued.secret)).status_code == 200
+    with db.transaction() as session:
+        access.revoke_key(session, issued.key.id)
+    document = is_problem(client.get("/v1/jobs", headers=_as(issued.secret)), 401, "unauthenticated")
+    assert "revoked" in str(document["detail"])
+
+
+def test_a_rotated_key_works_beside_the_new_one_for_the_overlap(
+    client: httpx.Client, new_key: NewKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = new_key(scopes=[Scope.JOBS_READ])
+    with db.transaction() as session:
+        new = access.rotate_key(session, old.key.id, overlap=timedelta(hours=1))
+    assert new.key.scopes == ["jobs:read"]
+    for secret in (old.secret, new.secret):
+        assert client.get("/v1/jobs", headers=_as(secret)).status_code == 200
+    later = clock.now() + timedelta(hours=1)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    is_problem(client.get("/v1/jobs", headers=_as(old.secret)), 401, "unauthenticated")
+    assert client.get("/v1/jobs", headers=_as(new.secret)).status_code == 200
+
+
+NEEDS = [
+    ("GET", "/v1/jobs", Scope.JOBS_READ),
+    ("GET", f"/v1/jobs/{uuid4()}", Scope.JOBS_READ),
+    ("POST", f"/v1/jobs/{uuid4()}/cancel", Scope.JOBS_WRITE),
+    ("POST", "/v1/jobs:batch", Scope.JOBS_WRITE),
+    ("POST", "/v1/deposits", Scope.DEPOSITS_WRITE),
+    ("GET", "/v1/deposits", Scope.DEPOSITS_READ),
+    ("GET", f"/v1/deposits/{uuid4()}", Scope.DEPOSITS_READ),
+    ("GET", "/v1/accounts/user:42:available", Scope.ACCOUNTS_READ),
+    ("GET", "/v1/accounts/user:42:available/entries", Scope.ACCOUNTS_READ),
+]
+
+
+def test_each_address_needs_its_scope(client: httpx.Client, new_key: NewKey) -> None:
+    for method, path, scope in NEEDS:
+        others = new_key(scopes=set(Scope) - {scope}).secret
+        document = is_problem(client.request(method, path, headers=_as(others), json={}), 403, "forbidden")
+        assert scope in str(document["detail"])
+        only = new_key(scopes=[scope]).secret
+        assert client.request(method, path, headers=_as(only), json={}).status_code not in (401, 403)
+
+
+def test_jobs_of_another_tenant_do_not_exist(client: httpx.Client, new_key: NewKey) -> None:
+    with db.transaction() as session:
+        mine = jobs.submit(session, NewJob("maintenance.heartbeat", {}, tenant="shop"))
+        theirs = jobs.submit(session, NewJob("maintenance.heartbeat", {}, tenant="casino"))
+        system = jobs.submit(session, NewJob("maintenance.heartbeat", {}))
+    assert [job["id"] for job in client.get("/v1/jobs").json()["jobs"]] == [str(mine)]
+    for other in (theirs, system, uuid4()):
+        is_problem(client.get(f"/v1/jobs/{other}"), 404, "not-found")
+        is_problem(client.post(f"/v1/jobs/{other}/cancel"), 404, "not-found")
+    casino = new_key("casino").secret
+    assert client.get(f"/v1/jobs/{theirs}", headers=_as(casino)).status_code == 200

@@ -1,0 +1,127 @@
+"""What a body may say, and what the API's own description says of it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from api import openapi
+from api.main import create_app
+from api.paging import opened, seal
+from api.problems import KINDS, Problem, of_error, pointer
+from api.routes.batches import BatchRequest
+from api.routes.deposits import EXAMPLES, METADATA_BYTES_MAX, DepositRequest
+from core.errors import InvalidRequestError, TransientError
+from core.money import UNITS_MAX
+from domain.access import idempotency
+
+GOOD: dict[str, Any] = {"asset": "eip155:1/slip44:60", "account": "user:42:available"}
+
+
+def _faults(**fields: Any) -> list[str]:
+    with pytest.raises(ValidationError) as caught:
+        DepositRequest.model_validate(GOOD | fields)
+    return [pointer(one["loc"]) for one in caught.value.errors()]
+
+
+@pytest.mark.parametrize(
+    "text", ["1", '"1"', '"007"', "9007199254740993", '"9007199254740993"', str(UNITS_MAX), f'"{UNITS_MAX}"']
+)
+def test_whole_units_are_exact(text: str) -> None:
+    body = from_json(f'{{"asset":"a","account":"b","units":{text}}}')
+    assert DepositRequest.model_validate(body).units == int(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "units",
+    [0, -1, 1.0, 1.5, True, "", "-1", "+1", "1.0", "1e3", " 1", "1\n", "0x1", "٣", "NaN", "0", 1e300, float("inf"),
+     UNITS_MAX + 1, "1" * 39, [], {}, b"1"],
+)  # fmt: skip
+def test_other_units_are_refused(units: object) -> None:
+    assert _faults(units=units) == ["/units"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("asset", ""), ("asset", None), ("asset", 1), ("asset", "a b"), ("asset", "x" * 201), ("asset", "a\x00"),
+        ("account", "user:42:\x00"), ("chain", ""), ("address", ["0x"]), ("tolerance_bps", -1),
+        ("tolerance_bps", 10_001), ("tolerance_bps", "5"), ("tolerance_bps", 5.0), ("tolerance_bps", True),
+        ("confirmations", 0), ("confirmations", 1.0), ("confirmations", 10_001), ("deadline", 1_900_000_000),
+        ("deadline", "2030-01-31"), ("deadline", "2030-01-31T12:00:00"), ("deadline", "1900000000"),
+        ("deadline", "2030-02-30T12:00:00Z"), ("metadata", []), ("metadata", {"n": ["x"]}), ("metadata", {"n": 1.5}),
+        ("metadata", {"": "x"}), ("metadata", {"n": "a\x00b"}), ("metadata", {"\x00": "x"}),
+        ("metadata", {"n": "x" * METADATA_BYTES_MAX}), ("metadata", {str(n): "" for n in range(51)}), ("surprise", 1),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_pointed_at(field: str, value: object) -> None:
+    assert all(fault.startswith(f"/{field}") for fault in _faults(**{field: value}))
+
+
+def test_a_pointer_escapes_what_it_must() -> None:
+    assert pointer(["metadata", "a/b~c", 0]) == "/metadata/a~1b~0c/0"
+
+
+def test_the_hash_is_of_what_is_said_not_of_how() -> None:
+    def of(text: str) -> bytes:
+        return idempotency.request_hash("deposit", from_json(text))
+
+    assert of('{"a":1,"b":{"c":"ä","d":null}}') == of(' {"b" : {"d":null, "c":"\\u00e4"}, "a": 1}\n')
+    assert len({of('{"a":1}'), of('{"a":"1"}'), of('{"a":2}'), of('{"a":true}'), of('{"a":null}'), of("{}")}) == 6
+    assert idempotency.request_hash("payout", {}) != idempotency.request_hash("deposit", {})
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "\x7f", "ä", "x" * 256])
+def test_a_malformed_idempotency_key_is_refused(key: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        idempotency.checked_key(key)
+    assert idempotency.checked_key("x" * 255)
+
+
+def test_a_cursor_is_good_for_its_own_listing_only() -> None:
+    last = uuid4()
+    assert opened("jobs", seal("jobs", last)) == last
+    with pytest.raises(InvalidRequestError):
+        opened("deposits", seal("jobs", last))
+
+
+def test_unforeseen_errors_say_nothing() -> None:
+    assert of_error(RuntimeError("password=hunter2")).document()["detail"].find("hunter2") == -1
+    assert of_error(TransientError("connect to 10.0.0.7 failed")).document()["detail"].find("10.0.0.7") == -1
+    assert {Problem(kind, "").document()["type"] for kind in KINDS} == {f"/problems/{kind}" for kind in KINDS}
+
+
+def _references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for one in part:
+            yield from _references(one)
+
+
+def test_the_description_of_the_api_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
+    schema = create_app().openapi()
+    known = {f"#/components/schemas/{name}" for name in schema["components"]["schemas"]}
+    assert set(_references(schema)) <= known
+    assert schema["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            assert operation["summary"]
+            if path.startswith("/v1"):
+                assert operation["security"] == [{"ApiKey": []}]
+                assert {str(status) for status in openapi.PROBLEMS} <= operation["responses"].keys()
+
+
+def test_the_examples_are_requests() -> None:
+    assert DepositRequest.model_json_schema()["examples"] == EXAMPLES
+    for example in EXAMPLES:
+        DepositRequest.model_validate_json(json.dumps(example))
+        item = {"kind": "deposit", "key": "order-1001", "body": example}
+        BatchRequest.model_validate_json(json.dumps({"requests": [item]}))

@@ -1,0 +1,149 @@
+"""`tallyrail deposits`."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from cli import amounts, values
+from cli.nouns import noun
+from cli.output import AsJson, Column, details, document, listing, pretty, section, table
+from core import db
+from core.errors import NotFoundError
+from domain.deposit import service as deposits
+from domain.deposit.service import Deposit, DepositEvent, DepositState
+
+app = noun()
+COLUMNS = (
+    Column("Deposit", "id"),
+    Column("State", lambda row: f"{row['state']} ({row['reason']})" if row["reason"] else row["state"]),
+    Column("Tenant", "tenant"),
+    Column("Account", "account"),
+    Column("Expected", "amount_expected", right=True),
+    Column("Received", "amount_received", right=True),
+    Column("Units", "units_received", right=True),
+    Column("Asset", "asset"),
+    Column("Created", "created_at"),
+)
+HISTORY = (
+    Column("At", "at"),
+    Column("Event", "event"),
+    Column("State", "state"),
+    Column("Detail", lambda row: row["detail"] or "", free=True),
+)
+DepositId = Annotated[UUID, typer.Argument(metavar="DEPOSIT", help="The deposit's id.")]
+
+
+def _row(deposit: Deposit) -> dict[str, Any]:
+    known = amounts.scales()
+    return {
+        "id": deposit.id,
+        "tenant": deposit.tenant,
+        "state": deposit.state,
+        "reason": deposit.reason,
+        "mode": deposit.mode,
+        "chain": deposit.chain,
+        "asset": deposit.asset,
+        "account": deposit.account,
+        "address": deposit.address,
+        "chain_tx": deposit.chain_tx,
+        "payer": deposit.payer,
+        "units_expected": _text(deposit.units_expected),
+        "amount_expected": amounts.amount(deposit.units_expected, deposit.asset, known),
+        "units_received": _text(deposit.units_received),
+        "amount_received": amounts.amount(deposit.units_received, deposit.asset, known),
+        "units_short": _text(deposit.units_short),
+        "tolerance_bps": deposit.tolerance_bps,
+        "confirmations": deposit.confirmations,
+        "confirmations_seen": deposit.confirmations_seen,
+        "block_number": deposit.block_number,
+        "block_hash": deposit.block_hash,
+        "incarnation": deposit.incarnation,
+        "journal_id": deposit.journal_id,
+        "release_journal_id": deposit.release_journal_id,
+        "correlation_id": deposit.correlation_id,
+        "deadline_at": deposit.deadline_at,
+        "next_poll_at": deposit.next_poll_at,
+        "final_at": deposit.final_at,
+        "created_at": deposit.created_at,
+        "updated_at": deposit.updated_at,
+        "metadata": deposit.details,
+    }
+
+
+def _text(units: int | None) -> str | None:
+    return None if units is None else str(units)
+
+
+def _event(event: DepositEvent) -> dict[str, Any]:
+    return {"at": event.at, "event": event.event, "state": event.state_after, "detail": event.detail}
+
+
+@app.command("list")
+def list_deposits(
+    *,
+    tenant: Annotated[str | None, typer.Option()] = None,
+    state: Annotated[DepositState | None, typer.Option()] = None,
+    limit: values.Limit = 50,
+    cursor: Annotated[UUID | None, typer.Option(help="Go on after the page that named this cursor.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Deposits, newest first."""
+    with db.transaction() as session:
+        found = deposits.page(session, tenant=tenant, state=state, before=cursor, limit=limit + 1)
+    listing(
+        "deposits",
+        [_row(deposit) for deposit in found[:limit]],
+        COLUMNS,
+        as_json=as_json,
+        empty="There are no such deposits.",
+        paged=True,
+        next_cursor=str(found[limit - 1].id) if len(found) > limit else None,
+    )
+
+
+@app.command()
+def show(deposit: DepositId, *, as_json: AsJson = False) -> None:
+    """One deposit with its history."""
+    with db.transaction() as session:
+        found = deposits.get(session, deposit)
+        if found is None:
+            raise NotFoundError(f"there is no deposit {deposit}")
+        history = [_event(event) for event in deposits.history(session, deposit)]
+    if as_json:
+        document({**_row(found), "history": history})
+        return
+    _show(found)
+    typer.echo("")
+    table(history, HISTORY)
+
+
+def _show(deposit: Deposit) -> None:
+    known = amounts.scales()
+    details(
+        {
+            "Deposit": deposit.id,
+            "Tenant": deposit.tenant,
+            "State": deposit.state,
+            "Reason": deposit.reason,
+            "Asset": deposit.asset,
+            "Account": deposit.account,
+            "Expected": amounts.with_units(deposit.units_expected, deposit.asset, known),
+            "Received": amounts.with_units(deposit.units_received, deposit.asset, known),
+            "Owed": amounts.with_units(deposit.units_short or None, deposit.asset, known),
+            "Address": deposit.address,
+            "Chain tx": deposit.chain_tx,
+            "Block": deposit.block_number,
+            "Block hash": deposit.block_hash,
+            "Confirmations": deposit.confirmations_seen or None,
+            "Undone by reorgs": deposit.incarnation or None,
+            "Deadline": deposit.deadline_at,
+            "Next look": deposit.next_poll_at,
+            "Final": deposit.final_at,
+            "Journal": deposit.journal_id,
+            "Release": deposit.release_journal_id,
+            "Correlation": deposit.correlation_id,
+        }
+    )
+    if deposit.details:
+        section("Metadata", pretty(deposit.details))

@@ -1,0 +1,371 @@
+"""Taking deposits in: checked one by one, written together. The number of statements doesn't grow with the batch."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from chains import formats
+from config.assets import registry
+from core import clock, jobs
+from core.errors import ConflictError, InvalidRequestError
+from core.ids import new_id
+from core.jobs import NewJob
+from core.money import UNITS_MAX
+from domain.deposit import addresses, queries
+from domain.deposit.addresses import Owner
+from domain.deposit.models import Deposit
+from domain.deposit.pace import first_poll
+from domain.deposit.settings import deposit as settings
+from domain.deposit.states import DEPOSIT, Mode
+from ledger import chart
+
+LOOK = "tx_monitor.look"
+CONFIRMATIONS_MAX = 10_000
+TOLERANCE_MAX = 10_000
+METADATA_BYTES_MAX = 8_192
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_WORD = re.compile(r"[!-~]{1,200}")
+
+parse_address = lru_cache(maxsize=16_384)(formats.parse_address)  # a checksum is a keccak in Python
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDeposit:
+    """A payment to watch for.
+
+    With `chain_tx`: that transaction, which must pay to the shared address `address`. Without: whatever arrives on
+    `address`, which becomes the account's own; or, if there is none, on the account's address out of the pool.
+    """
+
+    tenant: str
+    asset: str
+    account: str
+    """The ledger account to credit, such as `user:42:available`."""
+    chain: str | None = None
+    """May be left out: the asset says it."""
+    chain_tx: str | None = None
+    address: str | None = None
+    payer: str | None = None
+    """If given, only a transfer from this address counts."""
+    units_expected: int | None = None
+    """In the asset's smallest unit. None: any amount from the asset's `units_min` up."""
+    tolerance_bps: int = 0
+    """By how many hundredths of a percent of `units_expected` a payment may be off, either way."""
+    confirmations: int | None = None
+    deadline_at: datetime | None = None
+    """Default: DEPOSIT_DEADLINE from now."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    correlation_id: str | None = None
+
+
+@dataclass(slots=True)
+class _Checked:
+    """A request that can be carried out as far as can be said without the database."""
+
+    new: NewDeposit
+    chain: str
+    address: str | None
+    chain_tx: str | None
+    payer: str | None
+    deadline_at: datetime
+    metadata: str
+
+
+def create(session: Session, new: NewDeposit) -> Deposit:
+    """Write one deposit and the job of its first look. Raises InvalidRequestError, with nothing written."""
+    made = create_many(session, [new])[0]
+    if isinstance(made, InvalidRequestError):
+        raise made
+    return made
+
+
+def create_many(session: Session, news: Sequence[NewDeposit]) -> list[Deposit | InvalidRequestError]:
+    """Write those that can be carried out, each with its history and the job of its first look; in order, why not.
+
+    The deposits returned belong to no session: what they say is what was written.
+    """
+    now = clock.now()
+    results: list[_Checked | InvalidRequestError] = [_check_or_refuse(new, now) for new in news]
+    _resolve_addresses(session, results, now)
+    made: list[Deposit | InvalidRequestError] = []
+    rows: list[Deposit] = []
+    metadata: list[str] = []
+    for result in results:
+        if isinstance(result, InvalidRequestError):
+            made.append(result)
+            continue
+        row = _row(result, now)
+        made.append(row)
+        rows.append(row)
+        metadata.append(result.metadata)
+    if rows:
+        _write(session, rows, metadata)
+    return made
+
+
+# --- checking ----------------------------------------------------------------------------------------------------
+
+
+def _check_or_refuse(new: NewDeposit, now: datetime) -> _Checked | InvalidRequestError:
+    try:
+        return _check(new, now)
+    except InvalidRequestError as error:
+        return error
+
+
+def _check(new: NewDeposit, now: datetime) -> _Checked:
+    known = registry()
+    asset = known.assets.get(new.asset)
+    if asset is None:
+        raise InvalidRequestError(f"the asset {new.asset[:200]!r} is not known", field="asset")
+    if asset.chain is None:
+        raise InvalidRequestError(f"{asset.id} is on no chain: it can't be watched for", field="asset")
+    chain = known.chains[asset.chain]
+    if new.chain not in (None, chain.id):
+        raise InvalidRequestError(f"the asset {asset.id} is not on the chain {new.chain!r}", field="chain")
+    if not chain.rpc_urls:
+        raise InvalidRequestError(f"the chain {chain.id} ({chain.name}) is not watched here", field="chain")
+    if chart.rule(chart.owner_account(new.account)).floor is None:
+        # A reversal must be able to stop at what is left, and turn the rest into a debt.
+        raise InvalidRequestError("a deposit credits an account like user:42:available", field="account")
+    _check_units(new, asset.units_min)
+    if new.chain_tx is not None and new.address is None:
+        raise InvalidRequestError("a transaction is watched for on an address: give it too", field="address")
+    if new.correlation_id is not None and not _WORD.fullmatch(new.correlation_id):
+        raise InvalidRequestError("a correlation id has 1 to 200 visible ASCII characters", field="correlation_id")
+    return _Checked(
+        new=new,
+        chain=chain.id,
+        address=None if new.address is None else parse_address(chain.id, new.address),
+        chain_tx=None if new.chain_tx is None else formats.parse_chain_tx(chain.id, new.chain_tx),
+        payer=None if new.payer is None else _payer(chain.id, new.payer),
+        deadline_at=_deadline(new.deadline_at, now),
+        metadata=_kept_metadata(new.metadata),
+    )
+
+
+def _check_units(new: NewDeposit, units_min: int) -> None:
+    units = new.units_expected
+    if units is not None:
+        if not _is_whole(units) or not 0 < units <= UNITS_MAX:
+            raise InvalidRequestError("units are an integer above zero of at most 38 digits", field="units")
+        if units < units_min:
+            raise InvalidRequestError(f"the smallest deposit of {new.asset} is {units_min} units", field="units")
+    if not _is_whole(new.tolerance_bps) or not 0 <= new.tolerance_bps <= TOLERANCE_MAX:
+        raise InvalidRequestError(f"the tolerance is 0 to {TOLERANCE_MAX} basis points", field="tolerance_bps")
+    blocks = new.confirmations
+    if blocks is not None and (not _is_whole(blocks) or not 1 <= blocks <= CONFIRMATIONS_MAX):
+        raise InvalidRequestError(f"confirmations are 1 to {CONFIRMATIONS_MAX} blocks", field="confirmations")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _payer(chain: str, address: str) -> str:
+    try:
+        return parse_address(chain, address)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(str(error), field="payer") from None
+
+
+def _deadline(asked: datetime | None, now: datetime) -> datetime:
+    chosen = settings()
+    if asked is None:
+        return now + chosen.deadline
+    if asked.tzinfo is None:
+        raise InvalidRequestError("the deadline needs a time zone", field="deadline")
+    if not now < asked <= now + chosen.deadline_max:
+        raise InvalidRequestError(
+            f"the deadline is in the future, at most {chosen.deadline_max.days} days from now", field="deadline"
+        )
+    return asked.astimezone(UTC)
+
+
+def _kept_metadata(metadata: dict[str, Any]) -> str:
+    if not metadata:
+        return "{}"
+    try:
+        kept = json.dumps(metadata, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidRequestError("the metadata is not JSON", field="metadata") from None
+    if len(kept) > METADATA_BYTES_MAX:
+        raise InvalidRequestError(f"the metadata has more than {METADATA_BYTES_MAX} bytes", field="metadata")
+    if "\\u" in kept and not _is_keepable(metadata, kept):
+        raise InvalidRequestError("the metadata has a character that can't be kept", field="metadata")
+    return kept
+
+
+def _is_keepable(metadata: dict[str, Any], kept: str) -> bool:
+    """PostgreSQL keeps neither U+0000 nor half a surrogate pair, and one of them would fail a whole batch."""
+    try:
+        json.dumps(metadata, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return _NUL.search(kept) is None
+
+
+# --- addresses ---------------------------------------------------------------------------------------------------
+
+
+def _resolve_addresses(session: Session, results: list[_Checked | InvalidRequestError], now: datetime) -> None:
+    """Check each address against the tenant's, allot where that is asked for; a request that can't be becomes why."""
+    _resolve_given(session, results, now)
+    wanting = [
+        (index, item, Owner(item.new.tenant, item.chain, item.new.account))
+        for index, item in enumerate(results)
+        if isinstance(item, _Checked) and item.address is None
+    ]
+    allotted = addresses.allot(session, [owner for _, _, owner in wanting], now=now)
+    for index, item, owner in wanting:
+        item.address = allotted.get(owner)
+        if item.address is None:
+            results[index] = ConflictError(f"the pool has no free address on {item.chain}", field="address")
+
+
+def _resolve_given(session: Session, results: list[_Checked | InvalidRequestError], now: datetime) -> None:
+    given = {
+        index: (item, (item.chain, item.address))
+        for index, item in enumerate(results)
+        if isinstance(item, _Checked) and item.address is not None
+    }
+    known = {(row.chain, row.address): row for row in queries.addresses(session, {key for _, key in given.values()})}
+    owners: dict[tuple[str, str], str] = {}
+    for index, (item, key) in given.items():
+        row = known.get(key)
+        refusal = _refusal(item, row)
+        if refusal is not None:
+            results[index] = refusal
+        elif row is not None and row.owner_account is None and item.chain_tx is None:
+            owners.setdefault(key, item.new.account)  # free: the first to name it in a batch gets it
+    if not owners:
+        return
+    allotted = addresses.allot_given(session, owners, now=now)
+    for index, (item, key) in given.items():
+        if (
+            key in owners
+            and isinstance(results[index], _Checked)
+            and (key not in allotted or owners[key] != item.new.account)
+        ):
+            results[index] = _taken(item)
+
+
+def _refusal(item: _Checked, row: Any) -> InvalidRequestError | None:
+    """Why this address can't be watched for this request, if it can't."""
+    if row is None or row.tenant != item.new.tenant:
+        # The same words whether it is nobody's or another tenant's.
+        return InvalidRequestError(f"{item.address} is not a registered address", field="address")
+    if row.kind == addresses.SHARED and item.chain_tx is None:
+        return InvalidRequestError(f"{item.address} is shared: name the transaction by its hash", field="chain_tx")
+    if row.kind == addresses.ALLOTTED and item.chain_tx is not None:
+        return InvalidRequestError(f"{item.address} is one account's own: leave chain_tx out", field="chain_tx")
+    return None if row.owner_account in (None, item.new.account) else _taken(item)
+
+
+def _taken(item: _Checked) -> ConflictError:
+    return ConflictError(f"{item.address} belongs to another account", field="address")
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def _row(checked: _Checked, now: datetime) -> Deposit:
+    new = checked.new
+    mode = Mode.ADDRESS if checked.chain_tx is None else Mode.TX
+    return Deposit(
+        id=new_id(),
+        tenant=new.tenant,
+        chain=checked.chain,
+        asset=new.asset,
+        account=new.account,
+        mode=mode,
+        address=checked.address,
+        chain_tx=checked.chain_tx,
+        payer=checked.payer,
+        units_expected=new.units_expected,
+        tolerance_bps=new.tolerance_bps,
+        confirmations=new.confirmations,
+        deadline_at=checked.deadline_at,
+        details=new.metadata,
+        correlation_id=new.correlation_id,
+        look_job_id=new_id(),
+        state=DEPOSIT.initial,
+        incarnation=0,
+        confirmations_seen=0,
+        units_recovered=0,
+        units_short=0,
+        next_poll_at=first_poll(checked.chain, mode, now=now, deadline_at=checked.deadline_at),
+        created_at=now,
+        updated_at=now,
+    )
+
+
+# One statement for the deposits and the first line of their history. Arrays, so that it is parsed once.
+_INSERT = text(
+    """
+    WITH made AS (
+      INSERT INTO deposits (id, tenant, chain, asset, account, mode, address, chain_tx, payer, units_expected,
+                            tolerance_bps, confirmations, deadline_at, metadata, correlation_id, look_job_id, state,
+                            next_poll_at, created_at, updated_at)
+      SELECT id, tenant, chain, asset, account, mode, address, chain_tx, payer, units_expected, tolerance_bps,
+             confirmations, deadline_at, metadata, correlation_id, look_job_id, :state, next_poll_at, :now, :now
+      FROM unnest(cast(:ids AS uuid[]), cast(:tenants AS text[]), cast(:chains AS text[]), cast(:assets AS text[]),
+                  cast(:accounts AS text[]), cast(:modes AS text[]), cast(:addresses AS text[]),
+                  cast(:chain_txs AS text[]), cast(:payers AS text[]), cast(:units AS numeric[]),
+                  cast(:tolerances AS int[]), cast(:confirmations AS int[]), cast(:deadlines AS timestamptz[]),
+                  cast(:metadata AS jsonb[]), cast(:correlation_ids AS text[]), cast(:look_job_ids AS uuid[]),
+                  cast(:polls AS timestamptz[]))
+        AS new (id, tenant, chain, asset, account, mode, address, chain_tx, payer, units_expected, tolerance_bps,
+                confirmations, deadline_at, metadata, correlation_id, look_job_id, next_poll_at)
+      RETURNING id
+    )
+    INSERT INTO deposit_events (deposit_id, at, event, state_after, detail)
+    SELECT id, :now, 'created', :state, '{}'::jsonb FROM made
+    """
+)
+
+
+def _write(session: Session, rows: Sequence[Deposit], metadata: Sequence[str]) -> None:
+    session.execute(
+        _INSERT,
+        {
+            "ids": [row.id for row in rows],
+            "tenants": [row.tenant for row in rows],
+            "chains": [row.chain for row in rows],
+            "assets": [row.asset for row in rows],
+            "accounts": [row.account for row in rows],
+            "modes": [row.mode for row in rows],
+            "addresses": [row.address for row in rows],
+            "chain_txs": [row.chain_tx for row in rows],
+            "payers": [row.payer for row in rows],
+            "units": [None if row.units_expected is None else str(row.units_expected) for row in rows],
+            "tolerances": [row.tolerance_bps for row in rows],
+            "confirmations": [row.confirmations for row in rows],
+            "deadlines": [row.deadline_at for row in rows],
+            "metadata": list(metadata),
+            "correlation_ids": [row.correlation_id for row in rows],
+            "look_job_ids": [row.look_job_id for row in rows],
+            "polls": [row.next_poll_at for row in rows],
+            "state": DEPOSIT.initial,
+            "now": rows[0].created_at,
+        },
+    )
+    jobs.submit_many(session, [_look(row) for row in rows])
+
+
+def _look(row: Deposit) -> NewJob:
+    return NewJob(
+        LOOK,
+        {"deposit_id": str(row.id)},
+        tenant=row.tenant,
+        subject=row.subject,
+        correlation_id=row.correlation_id,
+        id=row.look_job_id or new_id(),
+    )

@@ -1,0 +1,224 @@
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, SmallInteger, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db import Base, IdColumn
+from core.money import UnitsType
+from domain.deposit.states import DepositState, Mode, Reason
+
+
+class DepositAddress(Base):
+    """An address of ours. Its key is kept elsewhere: this side can see money arrive and can't move it."""
+
+    __tablename__ = "deposit_addresses"
+    __table_args__ = (
+        CheckConstraint("kind IN ('shared', 'allotted')", name="kind"),
+        CheckConstraint("(owner_account IS NULL) = (allotted_at IS NULL)", name="allotment"),
+        CheckConstraint("kind = 'allotted' OR owner_account IS NULL", name="shared_has_no_owner"),
+        Index(
+            "ix_deposit_addresses_free",
+            "tenant",
+            "chain",
+            "address",
+            postgresql_where=text("kind = 'allotted' AND owner_account IS NULL"),
+        ),
+        Index(
+            "ix_deposit_addresses_owner",
+            "tenant",
+            "chain",
+            "owner_account",
+            postgresql_where=text("owner_account IS NOT NULL"),
+        ),
+    )
+
+    chain: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
+    """In the chain's canonical spelling."""
+    tenant: Mapped[str]
+    kind: Mapped[str]
+    """`shared`: many payers pay to it, each payment is claimed by its hash. `allotted`: one owner's, and scanned."""
+    owner_account: Mapped[str | None]
+    """None while the address is free in the tenant's pool. It never changes again."""
+    allotted_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Deposit(Base):
+    """A payment to watch for, and what became of it."""
+
+    __tablename__ = "deposits"
+    __table_args__ = (
+        CheckConstraint("mode IN ('tx', 'address', 'unexpected')", name="mode"),
+        CheckConstraint("mode <> 'tx' OR chain_tx IS NOT NULL", name="tx_mode_names_one"),
+        CheckConstraint("tolerance_bps BETWEEN 0 AND 10000", name="tolerance_bps"),
+        CheckConstraint("units_expected > 0", name="units_expected"),
+        CheckConstraint(
+            "state NOT IN ('credited', 'suspended') OR (journal_id IS NOT NULL AND units_received > 0)",
+            name="booked_has_journal",
+        ),
+        CheckConstraint(
+            "state NOT IN ('pending', 'credited', 'suspended', 'rejected') OR block_hash IS NOT NULL",
+            name="verdict_has_block",
+        ),
+        Index("ix_deposits_due", "chain", "next_poll_at", postgresql_where=text("next_poll_at IS NOT NULL")),
+        Index("ix_deposits_live", "state", postgresql_where=text("final_at IS NULL")),
+        Index("ix_deposits_chain_tx", "chain", "chain_tx", postgresql_where=text("chain_tx IS NOT NULL")),
+        Index("ix_deposits_address", "chain", "address", postgresql_where=text("final_at IS NULL AND mode <> 'tx'")),
+        Index("ix_deposits_tenant", "tenant", "id"),
+    )
+
+    id: Mapped[IdColumn]
+    tenant: Mapped[str]
+    chain: Mapped[str]
+    asset: Mapped[str]
+    account: Mapped[str]
+    """The ledger account to credit."""
+    mode: Mapped[str]
+    address: Mapped[str]
+    chain_tx: Mapped[str | None]
+    """The transaction that is followed: named by the app (`tx`), or found by the scanner."""
+    payer: Mapped[str | None]
+    """If given, only a transfer from this address counts."""
+    units_expected: Mapped[int | None] = mapped_column(UnitsType)
+    """None: any amount from the asset's `units_min` up will do."""
+    tolerance_bps: Mapped[int] = mapped_column(SmallInteger, default=0)
+    confirmations: Mapped[int | None] = mapped_column(Integer)
+    """Blocks, instead of the rule of the asset or the chain."""
+    deadline_at: Mapped[datetime]
+    # `metadata` is taken in SQLAlchemy's classes.
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, default=dict)
+    correlation_id: Mapped[str | None]
+    look_job_id: Mapped[UUID | None]
+    """The job of the first look."""
+
+    state: Mapped[str] = mapped_column(default=DepositState.WATCHING)
+    reason: Mapped[str | None]
+    incarnation: Mapped[int] = mapped_column(Integer, default=0)
+    """How often a reorg has sent it back."""
+    reorged_at: Mapped[datetime | None]
+
+    # The transfer found, in this incarnation.
+    index: Mapped[int | None] = mapped_column(BigInteger)
+    sender: Mapped[str | None]
+    units_received: Mapped[int | None] = mapped_column(UnitsType)
+    block_number: Mapped[int | None] = mapped_column(BigInteger)
+    block_hash: Mapped[str | None]
+    block_time: Mapped[datetime | None]
+    confirmations_seen: Mapped[int] = mapped_column(Integer, default=0)
+
+    # Who sent the transaction, to notice that another took its nonce.
+    tx_sender: Mapped[str | None]
+    tx_nonce: Mapped[int | None] = mapped_column(BigInteger)
+
+    journal_id: Mapped[UUID | None]
+    """What booked the money in this incarnation: to its owner, or to suspense."""
+    release_journal_id: Mapped[UUID | None]
+    """What took it from suspense to its owner."""
+    units_recovered: Mapped[int] = mapped_column(UnitsType, default=0)
+    """How much of the credit paid off the debt that this deposit's last reversal had left."""
+    units_short: Mapped[int] = mapped_column(UnitsType, default=0)
+    """What its owner still owes because of this deposit's reversals."""
+
+    next_poll_at: Mapped[datetime | None]
+    """None: not polled. Either final, or the scanner's, or handed to a job of its own after an error."""
+    final_at: Mapped[datetime | None]
+    """Nothing can change it any more."""
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    @property
+    def current(self) -> DepositState:
+        return DepositState(self.state)
+
+    @property
+    def why(self) -> Reason | None:
+        return None if self.reason is None else Reason(self.reason)
+
+    @property
+    def by(self) -> Mode:
+        return Mode(self.mode)
+
+    @property
+    def subject(self) -> str:
+        """How its jobs and journals are found."""
+        return f"deposit:{self.id}"
+
+
+class DepositEvent(Base):
+    """The history of a deposit. Rows are only ever added."""
+
+    __tablename__ = "deposit_events"
+    __table_args__ = (Index("ix_deposit_events_deposit_id", "deposit_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    deposit_id: Mapped[UUID] = mapped_column(ForeignKey("deposits.id"))
+    at: Mapped[datetime]
+    event: Mapped[str]
+    state_before: Mapped[str | None]
+    state_after: Mapped[str]
+    """The same as before for what is worth noting and changes nothing, such as a sighting in the mempool."""
+    detail: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+
+
+class DepositTransfer(Base):
+    """A transfer and the deposit it was attributed to. At most one living row a transfer: nothing is credited twice."""
+
+    __tablename__ = "deposit_transfers"
+    __table_args__ = (
+        Index(
+            "uq_deposit_transfers_living",
+            "chain",
+            "chain_tx",
+            "index",
+            unique=True,
+            postgresql_where=text("orphaned_at IS NULL"),
+        ),
+        Index("ix_deposit_transfers_block", "chain", "block_hash", postgresql_where=text("orphaned_at IS NULL")),
+        Index("ix_deposit_transfers_deposit_id", "deposit_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    chain: Mapped[str]
+    chain_tx: Mapped[str]
+    index: Mapped[int] = mapped_column(BigInteger)
+    block_hash: Mapped[str]
+    block_number: Mapped[int] = mapped_column(BigInteger)
+    deposit_id: Mapped[UUID] = mapped_column(ForeignKey("deposits.id"))
+    units: Mapped[int] = mapped_column(UnitsType)
+    attributed_at: Mapped[datetime]
+    orphaned_at: Mapped[datetime | None]
+    """When its block was found to be no part of the chain any more."""
+
+
+class ChainCursor(Base):
+    """How far a chain has been scanned, and whether it can be read."""
+
+    __tablename__ = "chain_cursors"
+    __table_args__ = (CheckConstraint("status IN ('running', 'stopped')", name="status"),)
+
+    chain: Mapped[str] = mapped_column(primary_key=True)
+    next_block: Mapped[int | None] = mapped_column(BigInteger)
+    """None until an address of this chain is allotted."""
+    read_until: Mapped[datetime | None]
+    """The time of the last block scanned: nothing older is still to be found."""
+    status: Mapped[str] = mapped_column(default="running", server_default="running")
+    """`stopped`: the scan found what it must not decide alone. A person restarts it."""
+    last_read_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ChainBlock(Base):
+    """A block that was scanned, kept for as long as a reorg may undo it."""
+
+    __tablename__ = "chain_blocks"
+
+    chain: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    hash: Mapped[str]
+    parent_hash: Mapped[str]

@@ -1,0 +1,54 @@
+"""When a deposit is looked at again, and until when."""
+
+from datetime import datetime, timedelta
+
+from config.assets import Chain, registry
+from domain.deposit.models import Deposit
+from domain.deposit.settings import deposit as settings
+from domain.deposit.states import DepositState, Mode
+
+S = DepositState
+SHORTEST = timedelta(seconds=1)
+FINAL_BLOCKS = 4
+"""A booked deposit is compared with the chain once in so many blocks until it is final."""
+SLOWING = 20
+"""A transaction that does not appear is looked for at intervals of this fraction of its age."""
+
+
+def _block_time(chain: Chain) -> timedelta:
+    return max(timedelta(milliseconds=chain.block_time_ms), SHORTEST)
+
+
+def first_poll(chain: str, mode: Mode, *, now: datetime, deadline_at: datetime) -> datetime:
+    """The poll is the second to look at a transaction; the job of the first look is sooner, unless it is lost."""
+    if mode is Mode.TX:
+        return now + max(2 * _block_time(registry().chains[chain]), timedelta(seconds=5))
+    return deadline_at  # until then it is the scanner's
+
+
+def deadline(deposit: Deposit) -> datetime:
+    """When it expires. A payment that a reorg undid gets some time to come back."""
+    if deposit.reorged_at is None:
+        return deposit.deadline_at
+    return max(deposit.deadline_at, deposit.reorged_at + settings().reorg_grace)
+
+
+def forgotten_at(deposit: Deposit) -> datetime:
+    """When it is looked for no more."""
+    return deadline(deposit) + settings().late_watch
+
+
+def next_poll(deposit: Deposit, *, now: datetime) -> datetime | None:
+    """The next look at a deposit that has just been looked at; None if it is final."""
+    if deposit.final_at is not None:
+        return None
+    block = _block_time(registry().chains[deposit.chain])
+    if deposit.current is S.PENDING:
+        return now + block
+    if deposit.current in (S.CREDITED, S.SUSPENDED, S.REJECTED):
+        return now + FINAL_BLOCKS * block
+    if deposit.chain_tx is None:  # the scanner finds it; we only end it
+        ends = deadline(deposit) if deposit.current is S.WATCHING else forgotten_at(deposit)
+        return max(ends, now + block)
+    began = deposit.created_at if deposit.reorged_at is None else deposit.reorged_at
+    return now + max(block, min((now - began) / SLOWING, settings().poll_slowest))

@@ -1,0 +1,221 @@
+"""Every SELECT and lock of deposits."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, exists, func, select, text, tuple_, update
+from sqlalchemy.orm import Session
+
+from domain.deposit.models import (
+    ChainBlock,
+    ChainCursor,
+    Deposit,
+    DepositAddress,
+    DepositEvent,
+    DepositTransfer,
+)
+from domain.deposit.states import OPEN, DepositState, Mode
+
+_ADDRESSES = text(
+    """
+    SELECT known.chain, known.address, known.tenant, known.kind, known.owner_account
+    FROM unnest(cast(:chains AS text[]), cast(:addresses AS text[])) AS asked (chain, address)
+    JOIN deposit_addresses AS known ON known.chain = asked.chain AND known.address = asked.address
+    """
+)
+
+
+def addresses(session: Session, keys: Collection[tuple[str, str]]) -> Sequence[Row[Any]]:
+    """What is known of these addresses, each named by (chain, address)."""
+    if not keys:
+        return []
+    asked = {"chains": [chain for chain, _ in keys], "addresses": [address for _, address in keys]}
+    return session.execute(_ADDRESSES, asked).all()
+
+
+def scanned_addresses(session: Session, chain: str) -> Sequence[str]:
+    """Every address of the chain that was ever allotted: money can arrive there for ever."""
+    return session.scalars(
+        select(DepositAddress.address)
+        .where(DepositAddress.chain == chain, DepositAddress.allotted_at.is_not(None))
+        .order_by(DepositAddress.address)
+    ).all()
+
+
+def first_allotment(session: Session, chain: str) -> datetime | None:
+    return session.scalar(select(func.min(DepositAddress.allotted_at)).where(DepositAddress.chain == chain))
+
+
+def owners(session: Session, chain: str, given: Collection[str]) -> dict[str, DepositAddress]:
+    rows = session.scalars(
+        select(DepositAddress).where(DepositAddress.chain == chain, DepositAddress.address.in_(given))
+    )
+    return {row.address: row for row in rows}
+
+
+# --- deposits ----------------------------------------------------------------------------------------------------
+
+
+def get(session: Session, deposit_id: UUID, *, tenant: str | None = None) -> Deposit | None:
+    deposit = session.get(Deposit, deposit_id)
+    return deposit if deposit is not None and tenant in (None, deposit.tenant) else None
+
+
+def history(session: Session, deposit_id: UUID) -> Sequence[DepositEvent]:
+    return session.scalars(
+        select(DepositEvent).where(DepositEvent.deposit_id == deposit_id).order_by(DepositEvent.id)
+    ).all()
+
+
+def page(
+    session: Session, *, tenant: str | None, state: DepositState | None, before: UUID | None, limit: int
+) -> Sequence[Deposit]:
+    query = select(Deposit).order_by(Deposit.id.desc()).limit(limit)
+    if tenant is not None:
+        query = query.where(Deposit.tenant == tenant)
+    if state is not None:
+        query = query.where(Deposit.state == state)
+    if before is not None:
+        query = query.where(Deposit.id < before)
+    return session.scalars(query).all()
+
+
+def count_live(session: Session) -> dict[str, int]:
+    """Reads one partial index, never the history."""
+    rows = session.execute(
+        select(Deposit.state, func.count()).where(Deposit.final_at.is_(None)).group_by(Deposit.state)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def lock(session: Session, deposit_id: UUID) -> Deposit | None:
+    return session.scalars(
+        select(Deposit).where(Deposit.id == deposit_id).with_for_update(), execution_options={"populate_existing": True}
+    ).one_or_none()
+
+
+def claim_due(session: Session, chain: str, *, now: datetime, until: datetime, limit: int) -> Sequence[Deposit]:
+    """Take the oldest due deposits until `until`. Those that another poll holds are skipped, not waited for."""
+    due = (
+        select(Deposit.id)
+        .where(Deposit.chain == chain, Deposit.next_poll_at <= now)
+        .order_by(Deposit.next_poll_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return session.scalars(
+        update(Deposit).where(Deposit.id.in_(due.scalar_subquery())).values(next_poll_at=until).returning(Deposit),
+        execution_options={"populate_existing": True},
+    ).all()
+
+
+def give_back(session: Session, ids: Collection[UUID], *, until: datetime, at: datetime) -> None:
+    """Make claimed deposits due at `at`, unless they have been worked on since."""
+    session.execute(update(Deposit).where(Deposit.id.in_(ids), Deposit.next_poll_at == until).values(next_poll_at=at))
+
+
+def lock_waiting(session: Session, chain: str, given: Collection[str]) -> Sequence[Deposit]:
+    """The deposits on these addresses for which a transfer may still arrive, oldest first."""
+    return session.scalars(
+        select(Deposit)
+        .where(
+            Deposit.chain == chain,
+            Deposit.address.in_(given),
+            Deposit.mode != Mode.TX,
+            Deposit.final_at.is_(None),
+            Deposit.state.in_(OPEN),
+        )
+        .order_by(Deposit.id)
+        .with_for_update(),
+        execution_options={"populate_existing": True},
+    ).all()
+
+
+def has_event(session: Session, deposit_id: UUID, event: str) -> bool:
+    return bool(
+        session.scalar(select(exists().where(DepositEvent.deposit_id == deposit_id, DepositEvent.event == event)))
+    )
+
+
+# --- transfers ---------------------------------------------------------------------------------------------------
+
+
+def claimed_by_others(session: Session, deposit: Deposit, chain_tx: str) -> frozenset[int]:
+    """The indices of the transaction's transfers that belong to other deposits."""
+    return frozenset(
+        session.scalars(
+            select(DepositTransfer.index).where(
+                DepositTransfer.chain == deposit.chain,
+                DepositTransfer.chain_tx == chain_tx,
+                DepositTransfer.orphaned_at.is_(None),
+                DepositTransfer.deposit_id != deposit.id,
+            )
+        )
+    )
+
+
+def claimed(session: Session, chain: str, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of the transfers (chain_tx, index) that belong to a deposit already."""
+    if not keys:
+        return set()
+    rows = session.execute(
+        select(DepositTransfer.chain_tx, DepositTransfer.index).where(
+            DepositTransfer.chain == chain,
+            DepositTransfer.orphaned_at.is_(None),
+            tuple_(DepositTransfer.chain_tx, DepositTransfer.index).in_(keys),
+        )
+    )
+    return {(row[0], row[1]) for row in rows}
+
+
+def deposits_in_blocks(session: Session, chain: str, hashes: Collection[str]) -> list[tuple[UUID, str]]:
+    """(deposit, block hash) of every living transfer in these blocks."""
+    rows = session.execute(
+        select(DepositTransfer.deposit_id, DepositTransfer.block_hash)
+        .where(
+            DepositTransfer.chain == chain,
+            DepositTransfer.orphaned_at.is_(None),
+            DepositTransfer.block_hash.in_(hashes),
+        )
+        .order_by(DepositTransfer.deposit_id)
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def orphan(session: Session, deposit_id: UUID, *, now: datetime) -> None:
+    """The deposit's transfer is no longer on the chain."""
+    session.execute(
+        update(DepositTransfer)
+        .where(DepositTransfer.deposit_id == deposit_id, DepositTransfer.orphaned_at.is_(None))
+        .values(orphaned_at=now)
+    )
+
+
+# --- the scan ----------------------------------------------------------------------------------------------------
+
+
+def cursor(session: Session, chain: str, *, locked: bool = False) -> ChainCursor | None:
+    query = select(ChainCursor).where(ChainCursor.chain == chain)
+    return session.scalars(
+        query.with_for_update() if locked else query, execution_options={"populate_existing": True}
+    ).one_or_none()
+
+
+def stored_blocks(session: Session, chain: str) -> Sequence[ChainBlock]:
+    """Newest first."""
+    return session.scalars(select(ChainBlock).where(ChainBlock.chain == chain).order_by(ChainBlock.number.desc())).all()
+
+
+def stored_hash(session: Session, chain: str, number: int) -> str | None:
+    return session.scalar(select(ChainBlock.hash).where(ChainBlock.chain == chain, ChainBlock.number == number))
+
+
+def failing_chains(session: Session, *, longer_than: timedelta, now: datetime) -> Sequence[ChainCursor]:
+    """Chains whose nodes have not answered for this long, and those whose scan is stopped."""
+    return session.scalars(
+        select(ChainCursor)
+        .where((ChainCursor.status == "stopped") | (ChainCursor.failing_since < now - longer_than))
+        .order_by(ChainCursor.chain)
+    ).all()

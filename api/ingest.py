@@ -5,7 +5,7 @@ the answers in one, commit. A refused request leaves nothing behind, not even it
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def carry_out(caller: Principal, asks: Sequence[Ask]) -> list[Outcome | Problem]
     with db.transaction() as session:
         claimed = idempotency.claim(session, caller.tenant, [ask.claim for ask in first.values()], wait=wait)
         fresh = _create(session, caller.tenant, [ask for key, ask in first.items() if claimed[key] is None])
-    known = claimed | fresh
+    known = {key: before for key, before in claimed.items() if before is not None} | fresh
     return [_outcome(ask, known[ask.claim.key], first=first[ask.claim.key], fresh=fresh) for ask in asks]
 
 
@@ -99,17 +99,17 @@ def _create(session: Session, tenant: str, asks: Sequence[Ask]) -> dict[str, Ans
 
 def _outcome(
     ask: Ask,
-    known: Answer | InvalidRequestError | None,
+    known: Answer | InvalidRequestError,
     *,
     first: Ask,
-    fresh: Mapping[str, Answer | InvalidRequestError],
+    fresh: Container[str],
 ) -> Outcome | Problem:
     key = ask.claim.key
     if ask.claim.request_hash != first.claim.request_hash:
         known = KeyReusedError(key)  # within one batch
     if isinstance(known, Answer):
         return Outcome(known, replayed=ask is not first or key not in fresh)
-    return problems.of_error(known if known is not None else RuntimeError(key))
+    return problems.of_error(known)
 
 
 def correlation_id() -> str | None:

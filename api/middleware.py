@@ -24,6 +24,8 @@ _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 QUIET = frozenset({"/health", "/ready", "/metrics"})
 """Asked all the time by machines: logged only when they fail."""
 FAILED = 500
+GONE = 499
+"""The caller went away before there was an answer."""
 
 
 def _version() -> str:
@@ -84,7 +86,7 @@ class Envelope:
                 problem = Problem("internal", "the error is recorded under the correlation id")
                 await problem.response()(scope, receive, send_with_headers)
             finally:
-                self._record(scope, status, time.perf_counter() - began)
+                self._record(scope, status or GONE, time.perf_counter() - began)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")

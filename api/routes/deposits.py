@@ -90,7 +90,6 @@ EXAMPLES: list[JsonValue] = [
         "asset": "eip155:1/erc20:0xdac17f958d2ee523a2206206994597c13d831ec7",
         "units": "25000000",
         "account": "user:42:available",
-        "deadline": "2030-01-31T12:00:00Z",
         "metadata": {"order": "1001"},
     },
     {

@@ -56,13 +56,14 @@ def request_hash(kind: str, body: object) -> bytes:
     return hashlib.sha256(f"{kind}\n{canonical}".encode()).digest()
 
 
-# A claim is bounded by the lock timeout, which also holds for the rest of the transaction: nothing there may wait long.
-_BOUND_WAIT = text("SELECT set_config('lock_timeout', :wait, true)")
+# The lock timeout is set by the statement that it is first to bound: a subselect that depends on no row is evaluated
+# before the first one. It holds for the rest of the transaction, too, where nothing may wait long either.
 _CLAIM = text(
     """
     INSERT INTO idempotency_keys (tenant, key, request_hash, answer)
     SELECT :tenant, key, request_hash, 'null' FROM unnest(cast(:keys AS text[]), cast(:hashes AS bytea[]))
       AS new (key, request_hash)
+    WHERE (SELECT set_config('lock_timeout', :wait, true)) IS NOT NULL
     ON CONFLICT DO NOTHING RETURNING key
     """
 )
@@ -89,10 +90,15 @@ def claim(
     # In one order everywhere, so that two transactions with the same keys wait for each other but never in a circle.
     claims = sorted(claims, key=lambda claim: claim.key)
     keys = [claim.key for claim in claims]
-    session.execute(_BOUND_WAIT, {"wait": f"{max(1, int(wait.total_seconds() * 1_000))}ms"})
     try:
         ours = session.scalars(
-            _CLAIM, {"tenant": tenant, "keys": keys, "hashes": [claim.request_hash for claim in claims]}
+            _CLAIM,
+            {
+                "tenant": tenant,
+                "keys": keys,
+                "hashes": [claim.request_hash for claim in claims],
+                "wait": f"{max(1, int(wait.total_seconds() * 1_000))}ms",  # 0 would mean: for ever
+            },
         ).all()
     except OperationalError as error:
         if isinstance(error.orig, LockNotAvailable):

@@ -1,12 +1,16 @@
 """Who may do what, over the wire."""
 
 from datetime import timedelta
+from hashlib import sha256
 from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from core import clock, db, jobs
+from core.errors import ConflictError, InvalidRequestError, NotFoundError
 from core.jobs import NewJob
 from domain.access import service as access
 from domain.access.service import Scope
@@ -109,3 +113,38 @@ def test_jobs_of_another_tenant_do_not_exist(client: httpx.Client, new_key: NewK
         is_problem(client.post(f"/v1/jobs/{other}/cancel"), 404, "not-found")
     casino = new_key("casino").secret
     assert client.get(f"/v1/jobs/{theirs}", headers=_as(casino)).status_code == 200
+
+
+def test_what_makes_no_sense_makes_no_tenant_and_no_key(session: Session, new_key: NewKey) -> None:
+    issued = new_key()
+    for tenant in ("", "x", "Shop", "system", "a b", "9shop", "x" * 41, "shop\n"):
+        with pytest.raises(InvalidRequestError):
+            access.create_tenant(session, tenant, name="x")
+    with pytest.raises(ConflictError):
+        access.create_tenant(session, "shop", name="again")
+    with pytest.raises(NotFoundError):
+        access.create_key(session, "nobody", name="x")
+    for scopes in ([], ["everything"], ["jobs:read", "jobs:eat"]):
+        with pytest.raises(InvalidRequestError):
+            access.create_key(session, "shop", name="x", scopes=scopes)
+    with pytest.raises(InvalidRequestError):
+        access.create_key(session, "shop", name="x", expires_at=clock.now())
+    access.rotate_key(session, issued.key.id)
+    with pytest.raises(ConflictError):
+        access.rotate_key(session, issued.key.id)
+    access.revoke_key(session, issued.key.id)
+    revoked_at = access.revoke_key(session, issued.key.id).revoked_at
+    with pytest.raises(ConflictError):
+        access.rotate_key(session, issued.key.id)
+    with pytest.raises(NotFoundError):
+        access.revoke_key(session, uuid4())
+    assert [key.revoked_at for key in access.keys(session, "shop")] == [revoked_at, None]
+
+
+def test_the_secret_is_kept_nowhere(session: Session, new_key: NewKey) -> None:
+    issued = new_key()
+    assert issued.secret.startswith(f"tr_{issued.key.id.hex[-12:]}_")
+    row = session.execute(text("SELECT api_keys::text AS row FROM api_keys")).scalar_one()
+    assert issued.secret[16:] not in row
+    assert sha256(issued.secret.encode()).hexdigest() in row
+    assert new_key().secret != issued.secret

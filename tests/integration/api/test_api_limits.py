@@ -68,6 +68,15 @@ def test_addresses_that_lead_nowhere_are_problems_too(client: httpx.Client) -> N
     assert reply.headers["allow"] == "GET"
 
 
+def test_bytes_that_are_no_text_break_nothing(client: httpx.Client) -> None:
+    for path in (
+        "/%00", "/v1/accounts/%00", "/v1/accounts/%ff", "/v1/accounts/user:%F0%9F:available", "/v1/jobs?task=%ff",
+        "/v1/jobs?cursor=%ff%fe", "/v1/accounts/user:42:available/entries?cursor=" + "W1tb" * 900,
+        "/v1/accounts/user:42:available/entries?cursor=bnVsbA", "/v1/accounts/user:42:available?asset=%00",
+    ):  # fmt: skip
+        assert client.get(path).status_code in (400, 404, 422), path
+
+
 def test_every_problem_leads_to_its_description(client: httpx.Client) -> None:
     for kind in KINDS:
         assert client.get(f"/problems/{kind}").json()["status"] == KINDS[kind].status

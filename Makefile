@@ -17,8 +17,8 @@ setup: ## Make .venv, or bring it up to date; nothing to do takes no time
 up: setup ## The whole platform on this machine, until Ctrl-C
 	@.venv/bin/tallyrail up
 
-demo: setup ## Real deposits on a real chain, checked to the last unit
-	@$(RUN) -m local.demo
+demo: setup ## Real deposits on a real chain, checked to the last unit (ARGS=--keep leaves it up)
+	@$(RUN) -m local.demo $(ARGS)
 
 test: setup ## All tests but the long campaigns
 	@.venv/bin/pytest -m "not faults and not soak"
@@ -42,7 +42,7 @@ lock: ## Pin the requirement files anew from pyproject.toml
 	@$(PYTHON) -I -S local/bootstrap.py lock
 
 migrate: setup ## Bring the database of DATABASE_OWNER_URL or DATABASE_URL to the newest schema
-	@$(RUN) -m alembic upgrade head
+	@.venv/bin/tallyrail migrate
 
 clean: ## Remove what was built or fetched; not the data
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache .bootstrap.lock dist *.egg-info

@@ -12,6 +12,8 @@ CHECKS = (
     ("lint", ["ruff", "check", "."]),
     ("types", ["mypy"]),
     ("import rules", ["lint-imports", "--no-logo"]),
+    ("migrations", ["python", "-m", "local.check_migrations"]),
+    ("generated files", ["python", "-m", "local.check_generated"]),
 )
 """What it is, and the command. Each name is a program of the environment; `python` runs a module of ours."""
 

@@ -59,7 +59,7 @@ class Tallyrail:
     """The platform itself."""
 
     def migrate(self, env: Mapping[str, str]) -> Process:
-        return _python("migrate", "alembic", "upgrade", "head", env=env, restart=False)
+        return _python("migrate", "cli.main", "migrate", env=env, restart=False)
 
     def batches(self, addresses: Addresses, env: Mapping[str, str]) -> Iterable[list[Process]]:
         """Batches start one after the other and stop the other way round: workers stop while the API still answers."""

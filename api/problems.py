@@ -114,6 +114,10 @@ def of_validation(error: ValidationError) -> Problem:
     return Problem("invalid-request", f"{first['pointer'] or 'the body'}: {first['detail']}", errors)
 
 
+def _at_field(error: InvalidRequestError) -> Sequence[Mapping[str, str]]:
+    return [{"pointer": f"/{error.field}", "detail": str(error)}] if error.field else ()
+
+
 def of_error(error: Exception) -> Problem:  # noqa: PLR0911  # a table
     """The problem for one of our errors. Anything unforeseen is `internal`, and tells nothing of itself."""
     match error:
@@ -128,12 +132,11 @@ def of_error(error: Exception) -> Problem:  # noqa: PLR0911  # a table
         case NotFoundError():
             return Problem("not-found", str(error))
         case ConflictError():
-            return Problem("conflict", str(error))
+            return Problem("conflict", str(error), _at_field(error))
         case InvalidRequestError(field="cursor"):
             return Problem("invalid-cursor", str(error), [{"parameter": "cursor", "detail": str(error)}])
         case InvalidRequestError():
-            errors = [{"pointer": f"/{error.field}", "detail": str(error)}] if error.field else []
-            return Problem("invalid-request", str(error), errors)
+            return Problem("invalid-request", str(error), _at_field(error))
         case TransientError() | OperationalError() | InterfaceError() | PoolTimeoutError():
             # Whether the work was committed is not known here. The same key tells, whichever way it went.
             return Problem("unavailable", "nothing is lost: send the request again", headers={"Retry-After": "1"})

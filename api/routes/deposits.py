@@ -223,9 +223,13 @@ def create_deposit(
     caller: Annotated[Principal, needs(Scope.DEPOSITS_WRITE)],
     idempotency_key: Annotated[
         str | None,
-        Header(description="Names this request for ever: sent again, it is answered as the first time"),
+        Header(
+            alias="Idempotency-Key",
+            description="Names this request for ever: again gets the first answer",
+        ),
     ] = None,
 ) -> Response:
+    """Accepted means written: the deposit, the job of its first look and this answer are one transaction."""
     if idempotency_key is None:
         raise Problem("idempotency-key-missing", "give a header Idempotency-Key, a new one for each new request")
     ask = ingest.checked(caller, DEPOSIT, idempotency_key, parsed_object(body))

@@ -111,6 +111,8 @@ def test_the_description_of_the_api_is_whole(monkeypatch: pytest.MonkeyPatch) ->
     known = {f"#/components/schemas/{name}" for name in schema["components"]["schemas"]}
     assert set(_references(schema)) <= known
     assert schema["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    [header] = schema["paths"]["/v1/deposits"]["post"]["parameters"]
+    assert (header["name"], header["in"], header["required"]) == ("Idempotency-Key", "header", True)
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             assert operation["summary"]

@@ -13,7 +13,8 @@ from sqlalchemy import text
 
 from config import settings
 from core import db
-from tests.integration.api.conftest import NewKey, count, is_problem
+from domain.deposit import service as deposits
+from tests.integration.api.conftest import CHAIN, NewKey, count, is_problem
 
 ETH = "eip155:1/slip44:60"
 _next = numbers(1)
@@ -69,6 +70,11 @@ def test_an_address_is_allotted_from_the_pool(client: httpx.Client, pool: list[s
     other = _post(client, asked | {"account": "user:43:available"}, key="k2").json()
     assert other["address"] in pool
     assert other["address"] != made["address"]
+    none_left = _post(client, asked | {"account": "user:44:available"}, key="k3")
+    is_problem(none_left, 409, "conflict")
+    with db.transaction() as session:
+        deposits.register_addresses(session, "shop", CHAIN, ["0x" + "ab" * 20])
+    assert _post(client, asked | {"account": "user:44:available"}, key="k3").status_code == 202
 
 
 def test_the_same_key_gets_the_first_answer_even_after_everything_changed(

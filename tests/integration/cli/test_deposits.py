@@ -1,0 +1,103 @@
+"""Addresses are registered all or none; deposits are listed and shown with their history."""
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from config import assets, settings
+from core import db
+from core.ids import new_id
+from domain.access import service as access
+from domain.deposit import service as deposits
+from domain.deposit.service import NewDeposit
+from tests.integration.cli.conftest import Cli
+
+CHAIN = "eip155:1"
+ETH = "eip155:1/slip44:60"
+FIRST = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+SECOND = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
+
+
+@pytest.fixture
+def tenant(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("RPC_URLS", json.dumps({CHAIN: ["http://127.0.0.1:1"]}))
+    settings.reload()
+    assets.reload()
+    with db.transaction() as session:
+        access.create_tenant(session, "acme", name="Acme")
+    return "acme"
+
+
+def registered(cli: Cli) -> list[str]:
+    return [row["address"] for row in json.loads(cli("addresses", "list", "--json").stdout)["addresses"]]
+
+
+def test_addresses_come_from_arguments_and_files(cli: Cli, tenant: str, tmp_path: Path) -> None:
+    file = tmp_path / "pool.txt"
+    file.write_text(f"# of the first cold wallet\n{FIRST}\n\n{SECOND.lower()}  # spelled by hand\n")
+    assert cli("addresses", "add", tenant, CHAIN, "--pool", "--file", file).stderr == "2 added, 0 known already.\n"
+    again = cli("addresses", "add", tenant, CHAIN, FIRST, "--pool", "--json")
+    assert json.loads(again.stdout) == {"given": 1, "added": 0}
+    assert registered(cli) == [FIRST, SECOND]
+    listed = cli("addresses", "list", "--tenant", tenant, "--chain", CHAIN, "--free", columns=80).stdout
+    assert FIRST in listed
+    assert SECOND in listed
+    assert "narrow the filters" in cli("addresses", "list", "--limit", "1").stderr
+
+
+def test_addresses_come_from_standard_input(cli: Cli, tenant: str) -> None:
+    cli("addresses", "add", tenant, CHAIN, "--shared", "--file", "-", stdin=f"{FIRST}\n")
+    [row] = json.loads(cli("addresses", "list", "--json").stdout)["addresses"]
+    assert (row["address"], row["kind"]) == (FIRST, "shared")
+
+
+def test_one_wrong_address_keeps_all_out(cli: Cli, tenant: str, tmp_path: Path) -> None:
+    wrong = FIRST[:-1] + "D"
+    told = cli("addresses", "add", tenant, CHAIN, SECOND, wrong, "--pool", status=1).stderr
+    assert told == f"tallyrail: the address '{wrong}' has a wrong checksum (EIP-55)\n"
+    cli("addresses", "add", tenant, "eip155:999", SECOND, "--pool", status=1)
+    assert cli("addresses", "add", "nobody", CHAIN, SECOND, "--pool", status=1).stderr.endswith("'nobody'\n")
+    missing = tmp_path / "missing.txt"
+    told = cli("addresses", "add", tenant, CHAIN, "--file", missing, "--pool", status=1).stderr
+    assert told == f"tallyrail: {missing}: No such file or directory\n"
+    cli("addresses", "add", tenant, CHAIN, "--pool", status=2)
+    cli("addresses", "add", tenant, CHAIN, SECOND, status=2)
+    assert registered(cli) == []
+
+
+def test_a_registered_address_keeps_its_kind(cli: Cli, tenant: str) -> None:
+    cli("addresses", "add", tenant, CHAIN, FIRST, "--shared")
+    told = cli("addresses", "add", tenant, CHAIN, FIRST, SECOND, "--pool", status=1).stderr
+    assert told == f"tallyrail: {FIRST} is already registered, as shared of acme\n"
+    assert registered(cli) == [FIRST]
+
+
+@pytest.fixture
+def deposit(cli: Cli, tenant: str) -> UUID:
+    cli("addresses", "add", tenant, CHAIN, FIRST, "--pool")
+    new = NewDeposit(tenant=tenant, asset=ETH, account="user:42:available", units_expected=15 * 10**17)
+    with db.transaction() as session:
+        return deposits.create(session, new).id
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120, 200])
+def test_a_deposit_is_listed_and_shown(cli: Cli, deposit: UUID, columns: int) -> None:
+    listed = cli("deposits", "list", "--state", "watching", columns=columns).stdout
+    for part in (str(deposit), "watching", "1.5 ETH", ETH, "user:42:available"):
+        assert part in listed
+    shown = cli("deposits", "show", deposit, columns=columns).stdout
+    for part in (str(deposit), FIRST, "1.5 ETH = 1500000000000000000 units"):
+        assert part in shown
+
+
+def test_deposits_for_machines(cli: Cli, deposit: UUID) -> None:
+    found = json.loads(cli("deposits", "show", deposit, "--json").stdout)
+    assert (found["units_expected"], found["address"], found["state"]) == ("1500000000000000000", FIRST, "watching")
+    assert [event["state"] for event in found["history"]] == ["watching"]
+    page = json.loads(cli("deposits", "list", "--tenant", "acme", "--json").stdout)
+    assert [row["id"] for row in page["deposits"]] == [str(deposit)]
+    assert json.loads(cli("deposits", "list", "--tenant", "other", "--json").stdout)["deposits"] == []
+    unknown = new_id()
+    assert cli("deposits", "show", unknown, status=1).stderr == f"tallyrail: there is no deposit {unknown}\n"

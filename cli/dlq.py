@@ -97,8 +97,8 @@ def show(letter: UUID, *, as_json: AsJson = False) -> None:
         return
     show_job(job)
     if actions:
-        section("What was done", "")
-        table(actions, ACTIONS)
+        typer.echo("")
+        table(actions, ACTIONS, title="What was done")
 
 
 @app.command()
@@ -139,7 +139,8 @@ def replay(
     if edit is not None:
         plan["args"] = {"before": edit.before, "after": edit.after}
     if not as_json:
-        _show_plan(chosen, f"Replay {len(chosen.letters)} as {who}, the last {_last(chosen, rate)} s after the first.")
+        spread = f", the last {_last(chosen, rate)} s after the first" if len(chosen.letters) > 1 else ""
+        _show_plan(chosen, f"Replay {len(chosen.letters)} as {who}{spread}.")
         _show_edit(edit)
     done = 0
     if commit:
@@ -241,6 +242,7 @@ def _show_plan(chosen: Chosen, words: str) -> None:
 def _show_edit(edit: Edit | None) -> None:
     if edit is not None:
         section("Arguments", edit.diff or "as they are")
+        typer.echo("")
 
 
 def _report(plan: dict[str, Any], chosen: Chosen, done: int, verb: str, *, commit: bool, as_json: bool) -> None:

@@ -22,6 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For machines: one JSON doc
 PIPE_WIDTH = 240
 """Where there is no screen and no COLUMNS, lines may be long: they are searched, not looked at."""
 GAP = 2
+"""Between columns: one is the table's own."""
 FREE_WIDTH = 24
 """The least width of a column whose words may wrap."""
 
@@ -148,7 +149,9 @@ def _width(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
 
 
 def _print_table(screen: Console, columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0), collapse_padding=True)
+    made = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), collapse_padding=True
+    )
     for column in columns:
         made.add_column(
             column.title, justify="right" if column.right else "left", no_wrap=not column.free, overflow="fold"
@@ -167,7 +170,7 @@ def _print_blocks(screen: Console, columns: Sequence[Column], cells: Sequence[Se
         typer.echo(row[0])
         said = [f"{column.title}: {text}" for column, text in zip(columns[1:], row[1:], strict=True) if text]
         for line in flow(said, screen.width - GAP):
-            typer.echo(" " * GAP + line)
+            typer.echo(" " * GAP + line.rstrip())
 
 
 def flow(parts: Iterable[str], width: int) -> list[str]:
@@ -191,7 +194,7 @@ def details(pairs: Mapping[str, object]) -> None:
 
 def section(title: str, body: str) -> None:
     """A longer text under its title."""
-    typer.echo(f"\n{title}\n{'-' * len(title)}\n{_visible(body.rstrip())}")
+    typer.echo(f"\n{title}\n{'─' * len(title)}\n{_visible(body.rstrip())}")
 
 
 def pretty(value: object) -> str:

@@ -10,6 +10,7 @@ from core import clock
 
 _SPAN = re.compile(r"(\d{1,9})(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_SECONDS_MAX = 100 * 365 * 86_400
 _RATE = re.compile(r"(\d{1,6})/(s|m|h)")
 
 
@@ -18,10 +19,10 @@ def span(text: str) -> timedelta:
     found = _SPAN.fullmatch(text)
     if not found:
         raise typer.BadParameter(f"{text!r} is no span of time: write 90s, 15m, 12h, 30d or 2w")
-    try:
-        return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
-    except OverflowError:
-        raise typer.BadParameter(f"{text!r} is too long") from None
+    seconds = int(found[1]) * _SECONDS[found[2]]
+    if seconds > _SECONDS_MAX:
+        raise typer.BadParameter(f"{text!r} is longer than a hundred years")
+    return timedelta(seconds=seconds)
 
 
 def past(text: str) -> datetime:
@@ -30,7 +31,7 @@ def past(text: str) -> datetime:
         if _SPAN.fullmatch(text):
             return clock.now() - span(text)
         moment = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise typer.BadParameter(f"{text!r} is no time: write 2h for two hours ago, or 2026-01-31T12:00Z") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

@@ -37,7 +37,8 @@ def test_a_new_secret_stands_alone_on_stdout_and_works(cli: Cli) -> None:
     secret = result.stdout.removesuffix("\n")
     assert secret.split() == [secret]
     found = principal(secret)
-    assert (found.tenant, found.scopes) == ("acme", {Scope.DEPOSITS_READ, Scope.JOBS_READ})
+    assert found.tenant == "acme"
+    assert found.scopes == {Scope.DEPOSITS_READ, Scope.JOBS_READ}
     assert secret not in result.stderr
     listed = cli("keys", "list", "acme").stdout
     assert str(found.key_id) in listed

@@ -185,7 +185,7 @@ def ring() -> None:
     if time.monotonic() < _silent_until:
         return
     try:
-        with redis.client().pipeline(transaction=False) as pipe:
+        with redis.client(timeout=0.1, attempts=1).pipeline(transaction=False) as pipe:
             pipe.lpush(BELL, "1")
             pipe.ltrim(BELL, 0, 0)
             pipe.execute()

@@ -1,4 +1,4 @@
-"""Redis (or Valkey): one pooled client a process, with every wait bounded."""
+"""Redis (or Valkey): pooled clients, with every wait bounded."""
 
 from functools import cache
 
@@ -10,21 +10,21 @@ from config import settings
 
 
 @cache
-def client() -> "Redis":
-    """A blocked server costs at most the timeouts below; callers that can do without an answer catch RedisError."""
+def client(*, timeout: float = 1.0, attempts: int = 2) -> "Redis":
+    """One pool a process for each pair of arguments. A server that hangs costs `timeout` seconds an attempt; callers
+    that can do without an answer catch RedisError.
+    """
     return Redis.from_url(
         str(settings.servers().redis_url),
-        socket_connect_timeout=1.0,
-        socket_timeout=1.0,
+        socket_connect_timeout=timeout,
+        socket_timeout=timeout,
         socket_keepalive=True,
         health_check_interval=30,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), attempts - 1),
         decode_responses=True,
     )
 
 
 def dispose() -> None:
-    """Drop the pool: needed after a fork, and where the address has changed."""
-    if client.cache_info().currsize:
-        client().close()
-        client.cache_clear()
+    """Forget the pools: needed after a fork, and where the address has changed. Unused connections close themselves."""
+    client.cache_clear()

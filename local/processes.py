@@ -67,7 +67,15 @@ class Tallyrail:
         yield [*(self._worker(group, env) for group in fleet()), self._beat(env), self._flower(addresses, env)]
 
     def _api(self, addresses: Addresses, env: Mapping[str, str]) -> Process:
-        arguments = ("api.main:app", "--host", HOST, "--port", str(addresses.api_port), "--no-access-log")
+        arguments = (
+            "api.main:app",
+            "--host",
+            HOST,
+            "--port",
+            str(addresses.api_port),
+            "--no-access-log",
+            "--no-server-header",
+        )
         return _python("api", "uvicorn", *arguments, env=env, ready=lambda: answers(f"{addresses.api_url}/health"))
 
     def _worker(self, group: Group, env: Mapping[str, str]) -> Process:

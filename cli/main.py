@@ -84,9 +84,9 @@ def health(
     stale_after: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="Older heartbeats are stale.")] = 60,
     as_json: AsJson = False,
 ) -> None:
-    """Heartbeats and queue depths.
+    """Heartbeats, queue depths and chains.
 
-    Exit status 1 if a part is stale or Redis does not answer.
+    Exit status 1 if a part is stale, a chain can't be read or Redis does not answer.
     """
     from cli.health import health as show
 

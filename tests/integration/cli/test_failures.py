@@ -150,3 +150,12 @@ def test_help_comes_at_once_and_loads_nothing_heavy(bare: dict[str, str]) -> Non
 @pytest.mark.parametrize("arguments", [("nothing",), ("jobs", "nothing"), ("jobs", "show"), ("jobs", "show", "no-id")])
 def test_wrong_usage_exits_2(cli: Cli, arguments: tuple[str, ...]) -> None:
     cli(*arguments, status=2)
+
+
+def test_a_stack_that_can_not_start_says_why(bare: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file stands where the folder should")
+    result = tallyrail(bare, "up", "--data", str(tmp_path / "data"))
+    assert result.returncode == 1
+    assert result.stderr.startswith("tallyrail")
+    assert str(tmp_path) in result.stderr
+    assert result.stderr.count("\n") == 1

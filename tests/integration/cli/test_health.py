@@ -54,3 +54,24 @@ def test_redis_away_is_not_well_but_is_told(cli: Cli, beating: None, monkeypatch
     settings.reload()
     redis.dispose()
     assert "Redis does not answer." in cli("health", status=1).stdout
+
+
+def test_a_chain_that_stopped_or_fails_is_named(cli: Cli, beating: None) -> None:
+    with db.transaction() as session:
+        for chain, failing in (("eip155:1", "1 second"), ("eip155:56", "10 min")):
+            session.execute(
+                text(
+                    "INSERT INTO chain_cursors (chain, next_block, failing_since, last_error, last_read_at)"
+                    f" VALUES ('{chain}', 100, now() - interval '{failing}', 'answered 503', now())"
+                )
+            )
+    shown = cli("health", status=1).stdout
+    assert "failing lately" in shown
+    assert "answered 503" in shown
+    with db.transaction() as session:
+        session.execute(text("UPDATE chain_cursors SET failing_since = NULL WHERE chain = 'eip155:56'"))
+    cli("health")
+    with db.transaction() as session:
+        session.execute(text("UPDATE chain_cursors SET status = 'stopped' WHERE chain = 'eip155:56'"))
+    chains = json.loads(cli("health", "--json", status=1).stdout)["chains"]
+    assert [chain["state"] for chain in chains] == ["failing lately", "stopped"]

@@ -113,7 +113,7 @@ def test_nothing_listens_beyond_this_machine_unless_asked_to() -> None:
 
 
 def test_our_processes_are_never_process_1() -> None:
-    """A Celery parent that is process 1 reaps no orphans and gets no default handling of signals."""
+    """A worker's child takes a parent with the number 1 for a dead one, and ends: seen with a real worker."""
     assert all(SERVICES[name]["init"] for name in OURS)
 
 

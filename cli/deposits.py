@@ -6,10 +6,11 @@ from uuid import UUID
 import typer
 
 from cli import amounts, values
+from cli.acting import NOTHING_DONE, Actor, Commit, Reason, checked, user
 from cli.nouns import noun
 from cli.output import AsJson, Column, details, document, listing, pretty, section, table
 from core import db
-from core.errors import NotFoundError
+from core.errors import ConflictError, NotFoundError
 from domain.deposit import service as deposits
 from domain.deposit.service import Deposit, DepositEvent, DepositState
 
@@ -116,6 +117,36 @@ def show(deposit: DepositId, *, as_json: AsJson = False) -> None:
     _show(found)
     typer.echo("")
     table(history, HISTORY)
+
+
+@app.command()
+def release(
+    deposit: DepositId,
+    *,
+    reason: Reason,
+    actor: Actor = None,
+    commit: Commit = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a suspended deposit's money to its account. Prints the plan unless --commit is given."""
+    who, why = actor or user(), checked(reason)
+    with db.transaction() as session:
+        found = deposits.get(session, deposit)
+        if found is None:
+            raise NotFoundError(f"there is no deposit {deposit}")
+        if found.current is not DepositState.SUSPENDED:
+            raise ConflictError(f"the deposit {deposit} is {found.state}; only a suspended one can be released")
+        arrived = amounts.with_units(found.units_received, found.asset, amounts.scales())
+        if commit:
+            found = deposits.release(session, deposit, actor=who, reason=why)
+        row = _row(found)
+    if as_json:
+        document({**row, "committed": commit})
+        return
+    typer.echo(
+        f"Deposit {deposit} ({row['reason']}): {arrived} to {row['account']} of {row['tenant']}, as {who}: {why}"
+    )
+    typer.echo(f"Released, as journal {row['release_journal_id']}." if commit else NOTHING_DONE)
 
 
 def _show(deposit: Deposit) -> None:

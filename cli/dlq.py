@@ -1,6 +1,5 @@
 """`tallyrail dlq`: dead letters, read, mended, replayed or given up. Nothing happens without --commit."""
 
-import getpass
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -9,6 +8,7 @@ from uuid import UUID
 import typer
 
 from cli import letters, values
+from cli.acting import NOTHING_DONE, Actor, Commit, Reason, checked, user
 from cli.jobs import row_of, show_job
 from cli.letters import Chosen, Edit, Filters
 from cli.nouns import noun
@@ -51,8 +51,6 @@ Since = Annotated[
 ]
 Every = Annotated[bool, typer.Option("--all", help="Every dead letter, without a filter.")]
 Bulk = Annotated[int, typer.Option(min=1, max=100_000, help="Letters at most, of those that filters choose.")]
-Commit = Annotated[bool, typer.Option("--commit", help="Do it. Without this only the plan is printed.")]
-Actor = Annotated[str | None, typer.Option(help="Who does it, for the record. Default: the user of this machine.")]
 
 
 @app.command("list")
@@ -129,12 +127,12 @@ def replay(
     already is not touched.
     """
     ids = ids or []
-    if args is not None and (len(ids) != 1 or not _said(reason)):
+    if args is not None and (len(ids) != 1 or not (reason or "").strip()):
         raise typer.BadParameter("--args edits one letter, named by its id, and needs --reason")
     chosen = letters.choose(ids, Filters(task, tenant, kind, since), every=every, limit=limit, runnable=True)
     _need_any(ids, chosen)
     edit = None if args is None else letters.edit(ids[0], args)
-    who = actor or _user()
+    who = actor or user()
     plan: dict[str, Any] = {**_plan("replay", chosen, who, reason), "last_begins_after": _last(chosen, rate)}
     if edit is not None:
         plan["args"] = {"before": edit.before, "after": edit.after}
@@ -164,18 +162,17 @@ def discard(
     since: Since = None,
     every: Every = False,
     limit: Bulk = BULK_MAX,
-    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    reason: Reason,
     actor: Actor = None,
     commit: Commit = False,
     as_json: AsJson = False,
 ) -> None:
     """Give dead letters up for good. Prints the plan unless --commit is given."""
-    if not _said(reason):
-        raise typer.BadParameter("--reason must say why")
+    reason = checked(reason)
     ids = ids or []
     chosen = letters.choose(ids, Filters(task, tenant, kind, since), every=every, limit=limit, runnable=False)
     _need_any(ids, chosen)
-    who = actor or _user()
+    who = actor or user()
     if not as_json:
         _show_plan(chosen, f"Discard {len(chosen.letters)} as {who}: {reason}")
     done = 0
@@ -184,17 +181,6 @@ def discard(
             chosen, lambda session, letter, _: service.discard(session, letter, actor=who, reason=reason)
         )
     _report(_plan("discard", chosen, who, reason), chosen, done, "discarded", commit=commit, as_json=as_json)
-
-
-def _said(reason: str | None) -> bool:
-    return bool(reason and reason.strip())
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        raise typer.BadParameter("this user has no name: say who you are with --actor") from None
 
 
 def _need_any(ids: list[UUID], chosen: Chosen) -> None:
@@ -259,4 +245,4 @@ def _report(plan: dict[str, Any], chosen: Chosen, done: int, verb: str, *, commi
     elif commit:
         typer.echo(f"{done} {verb}, {len(chosen.left)} left alone.")
     else:
-        typer.echo("Nothing was done. Add --commit to do it.")
+        typer.echo(NOTHING_DONE)

@@ -45,7 +45,7 @@ def health(*, stale_after: int, as_json: bool) -> bool:
     with db.transaction() as session:
         ages = heartbeats.ages(session, PARTS)
         depths = jobs.depths(session)
-        chains = _chains(session, limit)
+        chains = chain_rows(session, limit)
     parts = [{"part": name, "age": old, "state": _state(old, limit)} for name, old in ages.items()]
     redis_answers = _redis_answers()
     well = (
@@ -76,7 +76,7 @@ def health(*, stale_after: int, as_json: bool) -> bool:
     return well
 
 
-def _chains(session: Session, limit: timedelta) -> list[dict[str, Any]]:
+def chain_rows(session: Session, limit: timedelta = timedelta(minutes=1)) -> list[dict[str, Any]]:
     """Every chain that was ever read here. A failure is news for as long as a heartbeat may be old."""
     rows: Iterable[Any] = session.execute(
         select(

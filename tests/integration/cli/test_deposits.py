@@ -7,11 +7,15 @@ from uuid import UUID
 import pytest
 
 from config import assets, settings
-from core import db
+from core import clock, db
 from core.ids import new_id
 from domain.access import service as access
+from domain.deposit import books
 from domain.deposit import service as deposits
+from domain.deposit.models import ChainBlock, ChainCursor
 from domain.deposit.service import NewDeposit
+from ledger import balances, chart
+from ledger.assets import sync_assets
 from tests.integration.cli.conftest import Cli
 
 CHAIN = "eip155:1"
@@ -101,3 +105,65 @@ def test_deposits_for_machines(cli: Cli, deposit: UUID) -> None:
     assert json.loads(cli("deposits", "list", "--tenant", "other", "--json").stdout)["deposits"] == []
     unknown = new_id()
     assert cli("deposits", "show", unknown, status=1).stderr == f"tallyrail: there is no deposit {unknown}\n"
+
+
+@pytest.fixture
+def suspended(deposit: UUID) -> UUID:
+    """Less arrived than was asked for."""
+    with db.transaction() as session:
+        sync_assets(session)
+        row = deposits.get(session, deposit)
+        assert row is not None
+        row.chain_tx, row.index, row.sender = "0x" + "1" * 64, 0, SECOND
+        row.block_number, row.block_hash, row.block_time = 7, "0x" + "2" * 64, clock.now()
+        row.units_received, row.reason = 10**18, "underpaid"
+        books.suspend(session, row)
+        row.state = "suspended"
+    return deposit
+
+
+def available() -> int:
+    with db.transaction() as session:
+        return balances.balance(session, "acme", chart.user_available("42"), ETH)
+
+
+def test_a_suspended_deposit_is_released_once_and_says_by_whom(cli: Cli, suspended: UUID) -> None:
+    command = ("deposits", "release", suspended, "--reason", "the shop accepts it")
+    plan = cli(*command).stdout
+    assert "(underpaid): 1 ETH = 1000000000000000000 units to user:42:available of acme" in plan
+    assert plan.endswith("Nothing was done. Add --commit to do it.\n")
+    assert available() == 0
+    assert "Released, as journal" in cli(*command, "--commit").stdout
+    assert available() == 10**18
+    told = cli(*command, "--commit", status=1).stderr
+    assert told == f"tallyrail: the deposit {suspended} is credited; only a suspended one can be released\n"
+    assert available() == 10**18
+    last = json.loads(cli("deposits", "show", suspended, "--json").stdout)["history"][-1]
+    assert (last["event"], last["detail"]["actor"], last["detail"]["note"]) == ("release", "ada", "the shop accepts it")
+
+
+def test_only_a_reason_and_a_suspended_deposit_release_money(cli: Cli, deposit: UUID) -> None:
+    cli("deposits", "release", deposit, "--commit", status=2)
+    cli("deposits", "release", deposit, "--reason", " ", "--commit", status=2)
+    told = cli("deposits", "release", deposit, "--reason", "please", "--commit", status=1).stderr
+    assert "is watching; only a suspended one can be released" in told
+    cli("deposits", "release", new_id(), "--reason", "please", "--commit", status=1)
+
+
+def test_a_stopped_scan_goes_on_from_the_block_a_person_names(cli: Cli, database_url: str) -> None:
+    assert cli("chains", "list").stdout == "No chain was read yet.\n"
+    with db.transaction() as session:
+        session.add(ChainCursor(chain=CHAIN, next_block=100, status="stopped", last_error="too deep"))
+        session.add_all(
+            [ChainBlock(chain=CHAIN, number=number, hash=f"0x{number}", parent_hash="0x") for number in (80, 99)]
+        )
+    command = ("chains", "restart", CHAIN, "--from-block", "90", "--reason", "agreed with two nodes")
+    plan = cli(*command).stdout
+    assert "too deep" in plan
+    assert "Nothing was done." in plan
+    assert json.loads(cli("chains", "list", "--json").stdout)["chains"][0]["state"] == "stopped"
+    cli(*command, "--commit")
+    [chain] = json.loads(cli("chains", "list", "--json").stdout)["chains"]
+    assert (chain["state"], chain["next_block"], chain["error"]) == ("running", 90, None)
+    told = cli("chains", "restart", "eip155:999", "--from-block", "1", "--reason", "x", status=1).stderr
+    assert told == "tallyrail: the chain eip155:999 has not been scanned yet\n"

@@ -1,0 +1,147 @@
+"""Whose a transfer is that the scanner found. Whatever arrived and can be booked gets into the books.
+
+On a chain anybody may send anything to anybody, so nothing is written for unknown tokens, zero values and dust, except
+one line in the history of a deposit that waits on the address.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import structlog
+from sqlalchemy.orm import Session
+
+from chains.base import Transfer
+from config.assets import registry
+from core.errors import InvariantError
+from core.ids import new_id
+from core.money import UNITS_MAX
+from domain.deposit import queries, verdicts
+from domain.deposit.models import Deposit, DepositAddress, DepositEvent
+from domain.deposit.record import attach, claim, note
+from domain.deposit.states import DEPOSIT, DepositState, Mode
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def attribute(session: Session, chain: str, transfers: Sequence[Transfer], *, now: datetime) -> None:
+    """Attribute each transfer to the deposit that waits for it, or to a new one that says nobody did."""
+    if not transfers:
+        return
+    addresses = {transfer.recipient for transfer in transfers}
+    waiting = list(queries.lock_waiting(session, chain, addresses))
+    _note_unknown_tokens(session, transfers, waiting, now)
+    worth = [transfer for transfer in transfers if _is_worth_booking(transfer)]
+    known = queries.claimed(session, chain, [(transfer.chain_tx, transfer.index) for transfer in worth])
+    owners = queries.owners(session, chain, addresses)
+    for transfer in worth:
+        if (transfer.chain_tx, transfer.index) in known:
+            continue  # scanned again after a reorg, or found by a poll before us
+        known.add((transfer.chain_tx, transfer.index))
+        deposit = choose(waiting, transfer)
+        if deposit is None:
+            deposit = _unexpected(session, transfer, owners[transfer.recipient], now)
+        else:
+            waiting.remove(deposit)
+        if not claim(session, deposit, transfer, now=now):
+            raise InvariantError(
+                f"the transfer {transfer.chain_tx}/{transfer.index} was claimed under the scan's locks"
+            )
+        deposit.reason = None
+        reason = verdicts.weigh(deposit, transfer.units, _time(transfer))
+        attach(session, deposit, transfer, block_time=_time(transfer), reason=reason, now=now)
+        deposit.next_poll_at = now
+
+
+def choose(waiting: Sequence[Deposit], transfer: Transfer) -> Deposit | None:
+    """The deposit that this transfer is for.
+
+    First the one whose payment a reorg undid, if this is the same transaction again; then those that still wait before
+    those that expired; then the one that expects just this much, one that this much will do for, the oldest.
+    """
+    fitting = [deposit for deposit in waiting if _may_be_for(deposit, transfer)]
+    return min(fitting, key=lambda deposit: _rank(deposit, transfer), default=None)
+
+
+def _may_be_for(deposit: Deposit, transfer: Transfer) -> bool:
+    if (deposit.address, deposit.asset) != (transfer.recipient, transfer.asset):
+        return False
+    if deposit.by is Mode.UNEXPECTED and deposit.chain_tx != transfer.chain_tx:
+        return False  # it stands for one transfer, and waits for no other
+    return deposit.payer in (None, transfer.sender) and not verdicts.is_older(deposit, _time(transfer))
+
+
+def _rank(deposit: Deposit, transfer: Transfer) -> tuple[bool, bool, bool, bool, datetime, str]:
+    return (
+        deposit.chain_tx != transfer.chain_tx,
+        deposit.current is not DepositState.WATCHING,
+        deposit.units_expected != transfer.units,
+        not verdicts.is_within(deposit, transfer.units),
+        deposit.created_at,
+        str(deposit.id),
+    )
+
+
+def _is_worth_booking(transfer: Transfer) -> bool:
+    if transfer.asset is None or transfer.units < max(registry().assets[transfer.asset].units_min, 1):
+        return False
+    if transfer.units > UNITS_MAX:
+        log.error("deposit.too_large", chain_tx=transfer.chain_tx, index=transfer.index, units=str(transfer.units))
+        return False
+    return True
+
+
+def _time(transfer: Transfer) -> datetime:
+    if transfer.block_time is None:
+        raise InvariantError(f"the scan told no time for {transfer.chain_tx}")
+    return transfer.block_time
+
+
+def _note_unknown_tokens(
+    session: Session, transfers: Sequence[Transfer], waiting: Sequence[Deposit], now: datetime
+) -> None:
+    """A line in the history of each deposit that waits there, so that support can tell the payer. One, for ever."""
+    strange = {transfer.recipient: transfer for transfer in transfers if transfer.asset is None}
+    for deposit in waiting:
+        transfer = strange.get(deposit.address)
+        if transfer is not None and not queries.has_event(session, deposit.id, "wrong_token"):
+            note(
+                session,
+                deposit,
+                "wrong_token",
+                now=now,
+                chain_tx=transfer.chain_tx,
+                contract=transfer.contract,
+                units=str(transfer.units),
+            )
+
+
+def _unexpected(session: Session, transfer: Transfer, address: DepositAddress, now: datetime) -> Deposit:
+    """A deposit that nobody asked for, so that money which arrived is in the books."""
+    if address.owner_account is None or transfer.asset is None:
+        raise InvariantError(f"the scan found a transfer to {address.address}, which belongs to nobody")
+    deposit = Deposit(
+        id=new_id(),
+        tenant=address.tenant,
+        chain=transfer.chain,
+        asset=transfer.asset,
+        account=address.owner_account,
+        mode=Mode.UNEXPECTED,
+        address=transfer.recipient,
+        chain_tx=transfer.chain_tx,
+        tolerance_bps=0,
+        deadline_at=_time(transfer),
+        details={},
+        state=DEPOSIT.initial,
+        incarnation=0,
+        confirmations_seen=0,
+        units_recovered=0,
+        units_short=0,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(deposit)
+    session.flush()
+    session.add(
+        DepositEvent(deposit_id=deposit.id, at=now, event="created", state_after=deposit.state, detail={"by": "scan"})
+    )
+    return deposit

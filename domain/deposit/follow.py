@@ -1,0 +1,168 @@
+"""Following deposits along the chain: many read in one go with no transaction open, each recorded in its own."""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from chains.base import ChainReader, ChainTx, Head
+from core import clock, jobs
+from core.errors import PermanentError, TransientError
+from core.jobs import LeaseLostError, NewJob, transaction
+from domain.deposit import queries, verdicts
+from domain.deposit.create import LOOK
+from domain.deposit.models import Deposit
+from domain.deposit.nodes import note_failure, note_read
+from domain.deposit.record import record
+from domain.deposit.settings import deposit as settings
+from domain.deposit.states import OPEN, DepositState, Mode
+from domain.deposit.verdicts import Sight
+
+log = structlog.stdlib.get_logger(__name__)
+
+AFTER_FAILURE = timedelta(seconds=5)
+
+
+def chain_of(deposit_id: UUID) -> str:
+    """Where the deposit is to be looked for. Raises PermanentError if there is no such deposit."""
+    with transaction() as session:
+        deposit = queries.get(session, deposit_id)
+    if deposit is None:
+        raise PermanentError(f"there is no deposit {deposit_id}")
+    return deposit.chain
+
+
+def look(reader: ChainReader, deposit_id: UUID) -> None:
+    """Look at one deposit now, whether it is due or not. Raises TransientError if the node doesn't answer."""
+    with transaction() as session:
+        deposit = queries.get(session, deposit_id)
+        cursor = queries.cursor(session, reader.id)
+    if deposit is None:
+        raise PermanentError(f"there is no deposit {deposit_id}")
+    if deposit.final_at is None:
+        sights = read(reader, [deposit], scanned_until=cursor.read_until if cursor else None)
+        with transaction() as session:
+            record(session, deposit, sights[deposit.id], now=clock.now())
+
+
+def poll(reader: ChainReader) -> int:
+    """Look at every deposit of the chain that is due, and say how many that were. A node that is down delays them."""
+    ends = time.monotonic() + settings().budget.total_seconds()
+    looked_at = 0
+    while time.monotonic() < ends:
+        now = clock.now()
+        until = now + settings().claim
+        with transaction() as session:
+            due = queries.claim_due(session, reader.id, now=now, until=until, limit=settings().poll_limit)
+            cursor = queries.cursor(session, reader.id)
+        if not due:
+            break
+        try:
+            sights = read(reader, due, scanned_until=cursor.read_until if cursor else None)
+        except TransientError as error:
+            log.warning("chain.unread", chain=reader.id, error=str(error))
+            with transaction() as session:
+                queries.give_back(session, [deposit.id for deposit in due], until=until, at=now + AFTER_FAILURE)
+                note_failure(session, reader.id, error, now=now)
+            return looked_at
+        for deposit in due:
+            _record_alone(deposit, sights[deposit.id])
+        looked_at += len(due)
+        with transaction() as session:
+            note_read(session, reader.id, now=now)
+    return looked_at
+
+
+def _record_alone(deposit: Deposit, sight: Sight) -> None:
+    """One bad row must not stop the others: it is handed to a job of its own, which a person will find."""
+    try:
+        with transaction() as session:
+            record(session, deposit, sight, now=clock.now())
+    except (LeaseLostError, OperationalError):
+        raise  # not the row's fault
+    except TransientError as error:
+        log.warning("deposit.delayed", deposit_id=str(deposit.id), error=str(error))  # until its claim runs out
+    except Exception:
+        log.exception("deposit.set_apart", deposit_id=str(deposit.id))
+        with transaction() as session:
+            row = queries.lock(session, deposit.id)
+            if row is not None and row.final_at is None:
+                row.next_poll_at = None
+                jobs.submit(
+                    session,
+                    NewJob(
+                        LOOK,
+                        {"deposit_id": str(row.id)},
+                        tenant=row.tenant,
+                        subject=row.subject,
+                        correlation_id=row.correlation_id,
+                    ),
+                )
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read(reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: datetime | None) -> dict[UUID, Sight]:
+    """What the chain says of these deposits now, in a few round trips however many they are.
+
+    What lies in a block stays true as long as the block is part of the chain, so a deposit in a block costs no more
+    than its header. Raises TransientError if the node doesn't answer, or contradicts itself.
+    """
+    followed = [deposit for deposit in deposits if deposit.chain_tx is not None]
+    sights = {deposit.id: Sight(read_until=scanned_until) for deposit in deposits}
+    if not followed:
+        return sights
+    head = reader.head()
+    sought = [deposit for deposit in followed if deposit.current in OPEN]
+    txs = reader.chain_txs(list({deposit.chain_tx for deposit in sought if deposit.chain_tx})) if sought else {}
+    heights = {deposit.id: _height(deposit, txs) for deposit in followed}
+    blocks = reader.blocks(sorted({head.latest.number, *(height for height in heights.values() if height is not None)}))
+    tip = blocks.get(head.latest.number)
+    if tip is None or tip.hash != head.latest.hash:
+        # In one answer with the other blocks, the tip vouches for how much stands on them.
+        raise TransientError(f"the head of {reader.id} changed while it was read")
+    outrun = _outrun(reader, sought, txs, head)
+    for deposit in followed:
+        height = heights[deposit.id]
+        sights[deposit.id] = Sight(
+            head=head,
+            chain_tx=txs.get(deposit.chain_tx or "") if deposit.current in OPEN else None,
+            block=None if height is None else blocks.get(height),
+            outrun=deposit.id in outrun,
+            read_until=head.latest.time if deposit.by is Mode.TX else scanned_until,
+        )
+    return sights
+
+
+def _height(deposit: Deposit, txs: Mapping[str, ChainTx]) -> int | None:
+    if deposit.current in OPEN:
+        return txs[deposit.chain_tx or ""].block_number
+    return deposit.block_number
+
+
+def _outrun(reader: ChainReader, sought: Sequence[Deposit], txs: Mapping[str, ChainTx], head: Head) -> set[UUID]:
+    """The deposits whose nonce another transaction has taken, as deep in the chain as a credit would have to lie."""
+    at: dict[int, list[tuple[UUID, str, int]]] = defaultdict(list)
+    for deposit in sought:
+        tx = txs[deposit.chain_tx or ""]
+        sender, nonce = (deposit.tx_sender, deposit.tx_nonce) if tx.nonce is None else (tx.sender, tx.nonce)
+        depth = verdicts.needed(deposit)
+        block = head.finalized if depth is None else head.latest.number - depth + 1
+        if tx.block_hash is None and deposit.current is DepositState.WATCHING and deposit.by is Mode.TX:  # noqa: SIM102  # two questions
+            if sender is not None and nonce is not None and block is not None and block >= 0:
+                at[block].append((deposit.id, sender, nonce))
+    found: set[UUID] = set()
+    for block, those in at.items():
+        try:
+            counts = reader.nonces(list({sender for _, sender, _ in those}), block=block)
+        except TransientError as error:
+            # A node may have forgotten the state that far back. Such a deposit expires instead.
+            log.warning("chain.nonces_unread", chain=reader.id, block=block, error=str(error))
+            continue
+        found |= {deposit_id for deposit_id, sender, nonce in those if counts[sender] > nonce}
+    return found

@@ -1,0 +1,25 @@
+"""Watching chains for deposits."""
+
+from uuid import UUID
+
+from chains import registry
+from domain.deposit import service
+from tasks.base import task
+
+
+@task("tx_monitor.look")
+def look(deposit_id: UUID) -> None:
+    """Look at one deposit now. Safe to run any number of times."""
+    service.look(registry.get(service.chain_of(deposit_id)), deposit_id)
+
+
+@task("tx_monitor.poll")
+def poll(chain: str) -> None:
+    """Look at every deposit of the chain that is due."""
+    service.poll(registry.get(chain))
+
+
+@task("tx_monitor.scan")
+def scan(chain: str) -> None:
+    """Scan the chain's new blocks for transfers to the addresses of owners."""
+    service.scan(registry.get(chain))

@@ -1,0 +1,166 @@
+"""Nodes that are down, nodes that lie, rows that are bad, and workers that do the same at once."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from chains.base import Block, ChainTx, Head, Scan, TxStatus
+from chains.evm.reader import EvmReader
+from config.assets import registry
+from core.db import transaction
+from core.errors import InvariantError, PermanentError, TransientError
+from core.ids import new_id
+from core.jobs import Job
+from domain.deposit import follow, queries, service
+from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, Desk
+from tests.support.evm import CHAIN
+
+pytest_plugins = ["tests.support.evm_fixtures"]
+
+
+class Down:
+    """A node that is away."""
+
+    id = CHAIN
+
+    def head(self) -> Head:
+        raise TransientError("connection refused")
+
+    def blocks(self, numbers: Sequence[int]) -> Mapping[int, Block]:
+        raise TransientError("connection refused")
+
+    def chain_txs(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        raise TransientError("connection refused")
+
+    def nonces(self, addresses: Sequence[str], *, block: int | None = None) -> Mapping[str, int]:
+        raise TransientError("connection refused")
+
+    def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:
+        raise TransientError("connection refused")
+
+
+def test_a_node_that_is_down_delays_and_is_noted_and_kills_no_job(desk: Desk) -> None:
+    deposit = desk.by_hash(desk.dev.send(desk.shared, ETHER))
+    desk.by_address()
+    desk.poll()
+    service.scan(Down())
+    with transaction() as session:
+        cursor = queries.cursor(session, CHAIN)
+    assert cursor is not None
+    assert cursor.last_error == "connection refused"
+    since = cursor.failing_since
+    assert since is not None
+    real, desk.reader = desk.reader, Down()
+    desk.poll()
+    with pytest.raises(TransientError):
+        desk.look(deposit)
+    with transaction() as session:
+        cursor = queries.cursor(session, CHAIN)
+        assert cursor is not None and cursor.failing_since == since
+    desk.reader = real
+    desk.settle(deposit)
+    assert desk.said(deposit) == ("credited", None)
+    with transaction() as session:
+        cursor = queries.cursor(session, CHAIN)
+        assert cursor is not None and cursor.failing_since is None and cursor.last_error is None
+
+
+def test_a_node_that_lags_proves_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    deposit = desk.by_hash(desk.dev.send(desk.shared, ETHER))
+    desk.dev.mine()
+    assert desk.poll(deposit).state == "credited"
+    height = desk.dev.height
+    real = desk.reader
+    behind = real.blocks([height - 2])[height - 2]
+    monkeypatch.setattr(real, "head", lambda: Head(latest=behind, finalized=None))
+    monkeypatch.setattr(real, "blocks", lambda numbers: {height - 2: behind} if height - 2 in numbers else {})
+    monkeypatch.setattr(
+        real, "chain_txs", lambda ids: {each: ChainTx(id=each, status=TxStatus.MISSING) for each in ids}
+    )
+    assert desk.poll(deposit).state == "credited"
+    assert desk.balance(ACCOUNT) == ETHER
+
+
+def test_a_head_that_changes_while_it_is_read_is_read_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    deposit = desk.by_hash(desk.dev.send(desk.shared, ETHER))
+    head = desk.reader.head()
+    desk.dev.reorg(1)
+    desk.dev.mine(3)
+    monkeypatch.setattr(desk.reader, "head", lambda: head)
+    assert desk.poll(deposit).state == "watching"
+    monkeypatch.undo()
+    assert desk.poll(deposit).state == "watching"
+
+
+def test_one_bad_row_does_not_stop_the_others_and_becomes_a_job_of_its_own(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = (desk.by_hash(desk.dev.send(desk.shared, ETHER)) for _ in range(2))
+    desk.dev.mine()
+    real = follow.record
+
+    def broken(session: Any, deposit: service.Deposit, *given: Any, **named: Any) -> None:
+        real(session, deposit, *given, **named)
+        session.flush()
+        if deposit.id == bad.id:
+            raise InvariantError("its row makes no sense")
+
+    monkeypatch.setattr(follow, "record", broken)
+    desk.poll()
+    assert [desk.said(bad), desk.said(good)] == [("watching", None), ("credited", None)]
+    assert desk.get(bad).next_poll_at is None
+    with transaction() as session:
+        jobs = session.scalars(select(Job).where(Job.subject == bad.subject).order_by(Job.id)).all()
+    assert [job.task for job in jobs] == ["tx_monitor.look"] * 2
+    with pytest.raises(InvariantError):  # the job dies of it, and waits for a person
+        desk.look(bad)
+    monkeypatch.undo()
+    assert desk.look(bad).state == "credited"  # replayed, it takes its place again
+    assert desk.get(bad).next_poll_at is not None
+
+
+def test_polls_and_looks_at_once_credit_once(desk: Desk) -> None:
+    deposits = [desk.by_hash(desk.dev.send(desk.shared, 1_000)) for _ in range(4)]
+    desk.dev.mine()
+    readers = [EvmReader(registry().chains[CHAIN], registry().of_chain(CHAIN)) for _ in range(4)]
+    errors: list[BaseException] = []
+
+    def work(reader: EvmReader) -> None:
+        try:
+            for deposit in deposits:
+                service.look(reader, deposit.id)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(reader,)) for reader in readers]
+    for thread in threads:
+        thread.start()
+    desk.poll()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert desk.balance(ACCOUNT) == desk.balance(CUSTODY) == 4_000
+    for deposit in deposits:
+        assert desk.events(deposit) == ["created", "seen", "credit"]
+
+
+def test_a_look_at_a_deposit_that_does_not_exist_is_a_dead_letter(desk: Desk) -> None:
+    for call in (lambda: service.chain_of(new_id()), lambda: service.look(desk.reader, new_id())):
+        with pytest.raises(PermanentError):
+            call()
+
+
+def test_what_changed_after_it_was_read_is_not_recorded(desk: Desk) -> None:
+    chain_tx = desk.dev.send(desk.shared, ETHER)
+    deposit = desk.by_hash(chain_tx)
+    stale = desk.get(deposit)
+    sights = follow.read(desk.reader, [stale], scanned_until=None)
+    desk.look(deposit)
+    desk.dev.reorg(1, keep=[(chain_tx, 0)])
+    desk.poll()  # back to watching, in another incarnation
+    with transaction() as session:
+        follow.record(session, stale, sights[stale.id], now=stale.created_at)
+    assert desk.said(deposit) == ("watching", None)

@@ -4,6 +4,8 @@ PostgreSQL owns the jobs; a message only carries ids. So no setting here protect
 stop them cleanly, and keep a second opinion about retries out of Celery.
 """
 
+import ssl
+
 from kombu import Queue
 
 from config import settings
@@ -16,6 +18,8 @@ broker_connection_max_retries = None
 # A channel error (such as a Redis that has become read-only in a failover) must not end the consumer.
 broker_channel_error_retry = True
 broker_pool_limit = 4
+# Our own transport class hides the scheme from kombu, which would then speak plain text to a rediss:// address.
+broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss://") else None
 broker_transport_options = {
     # Longer than any time limit in config.queues: a message that is still being worked on is not delivered again.
     # It may be short beyond that, because the sweeper and not the broker brings work back.

@@ -17,8 +17,8 @@ class Queue(NamedTuple):
 QUEUES = {
     queue.name: queue
     for queue in (
-        Queue("tx_monitor", batch_max=50, window=64, time_limit=timedelta(minutes=5)),
-        Queue("maintenance", batch_max=50, window=64, time_limit=timedelta(minutes=30)),
+        Queue("tx_monitor", batch_max=50, window=16, time_limit=timedelta(minutes=5)),
+        Queue("maintenance", batch_max=50, window=16, time_limit=timedelta(minutes=30)),
     )
 }
 

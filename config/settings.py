@@ -26,7 +26,7 @@ def _seconds(value: object) -> object:
 
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
 
 
 class ServerSettings(BaseSettings):
@@ -65,8 +65,8 @@ class JobSettings(BaseSettings):
     """The longest the relay sleeps when no bell rings: the price of a lost bell."""
     backoff_base: Duration = timedelta(seconds=1)
     backoff_max: Duration = timedelta(minutes=10)
-    attempts_max: int = Field(default=8, ge=1, le=100)
-    """For tasks that state no limit of their own."""
+    attempts_max: int = Field(default=20, ge=1, le=100)
+    """For jobs that state no limit of their own. With the backoff above, 20 attempts last about an hour and a half."""
     keep_finished: Duration = timedelta(days=30)
     """How long succeeded and cancelled jobs are kept. Dead letters are kept until somebody decides."""
 

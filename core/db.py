@@ -51,6 +51,11 @@ def engine() -> Engine:
             "application_name": "tallyrail",
             "options": f"-c role={APP_ROLE} -c timezone=UTC -c idle_in_transaction_session_timeout=60000",
             "connect_timeout": 5,
+            # A server that vanished without a word is noticed in about ten seconds, not in the kernel's two hours.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
         },
     )
 

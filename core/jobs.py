@@ -26,10 +26,10 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from config import settings
 from config.queues import QUEUES, queue_of
-from core import db, redis
+from core import clock, db, redis
 from core.db import Base, IdColumn
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, TallyrailError
-from core.ids import new_id
+from core.ids import first_id_at, new_id
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -172,7 +172,8 @@ def submit_many(session: Session, new: Sequence[NewJob]) -> list[UUID]:
 
 @event.listens_for(Session, "after_commit")
 def _ring_after_commit(session: Session) -> None:
-    if session.info.pop("ring", False):
+    # A released savepoint calls this too, and nobody can see its rows yet.
+    if not session.in_nested_transaction() and session.info.pop("ring", False):
         ring()
 
 
@@ -197,12 +198,14 @@ def ring() -> None:
 # --- taking work -------------------------------------------------------------------------------------------------
 
 # The lease, like the relay's mark, is committed without waiting for the disk. A crash of PostgreSQL may forget it, but
-# only together with everything committed after it: a later commit that waits flushes this one too.
+# only together with everything committed after it: a later commit that waits flushes this one too. The fence takes the
+# clock along so that it is not given out twice even then.
 ASYNC_COMMIT = text("SET LOCAL synchronous_commit = off")
 
 _LEASE = text(
     """
-    UPDATE jobs SET status = 'running', attempts = attempts + 1, fence = fence + 1, worker = :worker,
+    UPDATE jobs SET status = 'running', attempts = attempts + 1, worker = :worker,
+                    fence = greatest(fence + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
                     started_at = now(), lease_until = now() + :lease
     WHERE id IN (SELECT id FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR UPDATE)
       AND status = 'queued' AND task = :task AND run_at <= now()
@@ -236,7 +239,7 @@ _RENEW = text(
 
 def renew(connection: Connection, held: Iterable[LeasedJob]) -> None:
     """Say that these runs are alive. A lease already lost stays lost."""
-    held = list(held)
+    held = sorted(held, key=lambda job: job.id)
     connection.execute(ASYNC_COMMIT)
     connection.execute(
         _RENEW,
@@ -303,7 +306,7 @@ def finish(session: Session, job: LeasedJob) -> None:
 def retry(session: Session, job: LeasedJob, *, delay: timedelta, error: Mapping[str, Any]) -> None:
     """Put the job back, to run again after the delay. Nothing happens if the lease is gone, or the job is over."""
     session.execute(_RETRY, {"id": job.id, "fence": job.fence, "delay": delay, "error": json.dumps(error)})
-    session.info["ring"] = delay <= timedelta(0)
+    session.info["ring"] = session.info.get("ring", False) or delay <= timedelta(0)
 
 
 def bury(session: Session, job: LeasedJob, *, error: Mapping[str, Any]) -> None:
@@ -395,10 +398,11 @@ _DEPTHS = text(
     """
     SELECT queue, sum(waiting)::bigint, sum(running)::bigint, sum(dead)::bigint, max(oldest)
     FROM (
-      SELECT queue, count(*) AS waiting, 0 AS running, 0 AS dead, now() - min(run_at) AS oldest FROM jobs
+      SELECT queue, count(*) AS waiting, 0 AS running, 0 AS dead,
+             now() - min(greatest(run_at, created_at)) AS oldest FROM jobs
       WHERE status = 'queued' AND published_at IS NULL AND run_at <= now() GROUP BY queue
       UNION ALL
-      SELECT queue, count(*), 0, 0, now() - min(run_at) FROM jobs
+      SELECT queue, count(*), 0, 0, now() - min(greatest(run_at, created_at)) FROM jobs
       WHERE status = 'queued' AND published_at IS NOT NULL GROUP BY queue
       UNION ALL
       SELECT queue, 0, count(*), 0, interval '0' FROM jobs WHERE status = 'running' GROUP BY queue
@@ -410,9 +414,12 @@ _DEPTHS = text(
 
 
 def depths(session: Session) -> list[QueueDepth]:
-    """How far behind each queue is, for metrics. Each part reads one partial index, never the history."""
+    """How far behind each queue is, for metrics. Each part reads one partial index, never the history.
+
+    Every queue of config.queues is there, and any other that has jobs: those would wait for ever, and must be seen.
+    """
     found = {row[0]: QueueDepth(*row) for row in session.execute(_DEPTHS)}
-    return [found.get(name, QueueDepth(name, 0, 0, 0, timedelta(0))) for name in QUEUES]
+    return [found.get(name, QueueDepth(name, 0, 0, 0, timedelta(0))) for name in {**QUEUES, **found}]
 
 
 # --- keeping the table small -------------------------------------------------------------------------------------
@@ -420,15 +427,17 @@ def depths(session: Session) -> list[QueueDepth]:
 _REMOVE_FINISHED = text(
     """
     DELETE FROM jobs WHERE id IN (
-      SELECT id FROM jobs WHERE status IN ('succeeded', 'cancelled', 'discarded')
-        AND finished_at < now() - :keep
+      SELECT id FROM jobs
+      WHERE id < :made_before AND status IN ('succeeded', 'cancelled', 'discarded') AND finished_at < :ended_before
       ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     """
 )
 
 
-def remove_finished(session: Session, *, limit: int = 50_000) -> int:
+def remove_finished(session: Session, *, limit: int = 10_000) -> int:
     """Delete jobs that ended longer ago than JOBS_KEEP_FINISHED, oldest first. Returns how many."""
-    result = session.execute(_REMOVE_FINISHED, {"keep": settings.jobs().keep_finished, "limit": limit})
-    return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has a count
+    cutoff = clock.now() - settings.jobs().keep_finished
+    # What ended before was made before: with that the primary key bounds the search.
+    bounds = {"made_before": first_id_at(cutoff), "ended_before": cutoff, "limit": limit}
+    return int(session.execute(_REMOVE_FINISHED, bounds).rowcount)  # type: ignore[attr-defined]  # a DELETE has a count

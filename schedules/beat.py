@@ -25,7 +25,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 def timetable() -> list[Schedule]:
     """Every schedule there is."""
-    heartbeats = [Schedule(f"heartbeat:{queue}", f"{queue}.heartbeat", every=timedelta(seconds=10)) for queue in QUEUES]
+    heartbeats = [
+        Schedule(f"heartbeat:{queue}", f"{queue}.heartbeat", every=timedelta(seconds=10), first=True)
+        for queue in QUEUES
+    ]
     chains = [
         Schedule(
             f"{verb}:{chain.id}",

@@ -13,7 +13,6 @@ import inspect
 import os
 import random
 import socket
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,13 +23,14 @@ from uuid import UUID
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from config import settings
 from config.queues import queue_of
 from core import db, jobs
 from core.errors import InvariantError, OutcomeUnknownError, PermanentError, TransientError
 from core.jobs import LeasedJob, LeaseLostError, transaction
+from domain.dead_letter import service as dead_letters
 from tasks.app import app
 from tasks.leases import keeper
 
@@ -39,9 +39,6 @@ __all__ = ["TASKS", "TaskSpec", "task", "transaction"]
 log = structlog.stdlib.get_logger(__name__)
 
 F = TypeVar("F", bound=Callable[..., None])
-
-MESSAGE_BUDGET = timedelta(seconds=5)
-"""A message starts no further job after this long; the rest is handed back. Keeps shutdown and sharing prompt."""
 
 
 class _Args(BaseModel):
@@ -90,7 +87,15 @@ def task(name: str) -> Callable[[F], F]:
         TASKS[name] = spec
 
         def run(ids: list[str]) -> None:
-            run_jobs(spec, [UUID(job_id) for job_id in ids])
+            try:
+                parsed = [UUID(job_id) for job_id in ids]
+            except (ValueError, TypeError, AttributeError) as error:
+                with db.transaction() as session:
+                    dead_letters.keep_message(
+                        session, task=name, raw=repr(ids), error=describe(error, kind="permanent")
+                    )
+                raise
+            run_jobs(spec, parsed)
 
         limit = int(queue.time_limit.total_seconds())
         app.task(name=name, time_limit=limit, soft_time_limit=limit * 9 // 10)(run)
@@ -110,15 +115,11 @@ def run_jobs(spec: TaskSpec, ids: Sequence[UUID]) -> None:
         leased = jobs.lease(connection, task=spec.name, ids=ids, worker=worker_name())
     if len(leased) < len(ids):
         log.debug("jobs.taken_elsewhere", task=spec.name, asked=len(ids), taken=len(leased))
-    stop_at = time.monotonic() + MESSAGE_BUDGET.total_seconds()
-    with keeper.holding(leased):
-        for position, job in enumerate(leased):
-            if position and time.monotonic() > stop_at:
-                with db.transaction() as session:
-                    jobs.hand_back(session, leased[position:])
-                return
-            _run_one(spec, job)
-            keeper.release(job)
+    with keeper.holding(leased) as batch:
+        for job in leased:
+            if batch.begin(job):
+                _run_one(spec, job)
+                batch.end()
 
 
 def _run_one(spec: TaskSpec, job: LeasedJob) -> None:
@@ -167,7 +168,7 @@ def _record_failure(job: LeasedJob, error: Exception) -> None:
                 jobs.bury(session, job, error=last_error)
             else:
                 jobs.retry(session, job, delay=_delay(job.attempts, error), error=last_error)
-    except OperationalError:
+    except SQLAlchemyError:
         log.exception("job.failure_not_recorded")
     if dead:
         log.error("job.dead", kind=kind, error=str(error), exc_info=error)
@@ -191,16 +192,25 @@ def _classify(error: Exception) -> tuple[str, bool]:
     return next((kind, retried) for fits, kind, retried in KINDS if isinstance(error, fits))
 
 
-def describe(error: BaseException, *, kind: str, attempt: int) -> dict[str, Any]:
+def describe(error: BaseException, *, kind: str, attempt: int = 0) -> dict[str, Any]:
     """An error as the row keeps it."""
     return {
         "kind": kind,
         "type": type(error).__qualname__,
-        "message": str(error)[:2_000],
-        "traceback": "".join(traceback.format_exception(error))[-8_000:],
+        "message": _keepable(str(error)[:2_000]),
+        "traceback": _keepable("".join(traceback.format_exception(error))[-8_000:]),
         "attempt": attempt,
         "at": datetime.now(UTC).isoformat(),
     }
+
+
+def _keepable(words: str) -> str:
+    """PostgreSQL keeps neither U+0000 nor half a surrogate pair, and an error may quote anything."""
+    return words.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
+
+
+RETRY_AFTER_MAX = timedelta(hours=1)
+"""However long the other side wishes us to wait."""
 
 
 def _delay(attempts: int, error: Exception) -> timedelta:
@@ -209,4 +219,4 @@ def _delay(attempts: int, error: Exception) -> timedelta:
     whole: timedelta = min(chosen.backoff_base * 2 ** min(attempts - 1, 30), chosen.backoff_max)
     delay: timedelta = whole * random.uniform(0.5, 1.0)  # noqa: S311  # not a secret
     wished = error.retry_after if isinstance(error, TransientError) else None
-    return max(delay, wished) if wished is not None else delay
+    return max(delay, min(wished, RETRY_AFTER_MAX)) if wished is not None else delay

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from kombu.exceptions import OperationalError as BrokerError
+from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -48,7 +48,11 @@ _TAKE_DUE = text(
       ) AS due
     ) AS taken
     WHERE jobs.id = taken.id
-    RETURNING jobs.queue, jobs.task, jobs.run_at, jobs.id
+    RETURNING jobs.queue, jobs.task,
+      -- A job that may have killed its worker, or that has one attempt left, travels alone: it harms no neighbour, and
+      -- no neighbour uses up its attempt.
+      coalesce(jobs.last_error ->> 'kind' = 'worker_lost', false) OR jobs.attempts + 1 >= jobs.attempts_max AS alone,
+      jobs.run_at, jobs.id
     """
 )
 
@@ -66,19 +70,22 @@ class Relay:
     def __init__(self) -> None:
         self._stopping = False
         self._pool = app.amqp.producer_pool
+        self._failed_at = float("-inf")
 
     def stop(self, *_: int | FrameType | None) -> None:
         self._stopping = True
 
     def run(self) -> None:
         chosen = settings.jobs()
+        poll = chosen.relay_poll.total_seconds()
+        bell = redis.client(timeout=poll + 1.0)
         next_sweep = next_beat = time.monotonic()
+        wait = poll
         log.info("relay.started")
         while not self._stopping:
-            wait = chosen.relay_poll.total_seconds()
             try:
                 if time.monotonic() >= next_sweep:
-                    sweeper.sweep(waiting=[name for name, depth in self._depths().items() if depth])
+                    self._sweep()
                     next_sweep = time.monotonic() + chosen.sweep_every.total_seconds()
                 if time.monotonic() >= next_beat:
                     with db.transaction() as session:
@@ -87,14 +94,24 @@ class Relay:
                 published, held_back = self.publish_due(limit=chosen.relay_limit)
                 if published >= chosen.relay_limit:
                     continue
-                if held_back:
-                    wait = HELD_BACK_POLL
-                redis.client().blpop([jobs.BELL], timeout=wait)
-            except (RedisError, BrokerError, SQLAlchemyError, OSError) as error:
+                # A full queue is looked at often while its workers make room, and less and less while they don't.
+                wait = min(HELD_BACK_POLL if published else wait * 2, poll) if held_back else poll
+                bell.blpop([jobs.BELL], timeout=wait)
+            except (RedisError, KombuError, SQLAlchemyError, OSError) as error:
                 # The broker or the database is away. Nothing was published that isn't marked; go on when it is back.
+                self._failed_at = time.monotonic()
                 log.warning("relay.waiting", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
                 time.sleep(0.5)
         log.info("relay.stopped")
+
+    def _sweep(self) -> None:
+        try:
+            waiting = [name for name, depth in self._depths().items() if depth]
+        except RedisError:
+            waiting = list(QUEUES)  # nothing could be published anyway; leases are still looked after
+        # When we could not reach the database, the workers may not have reached it to renew their leases.
+        reclaim = time.monotonic() - self._failed_at > settings.jobs().lease.total_seconds()
+        sweeper.sweep(waiting=waiting, reclaim=reclaim)
 
     def publish_due(self, *, limit: int) -> tuple[int, bool]:
         """One round: how many jobs were published, and whether a full queue held some back."""
@@ -122,9 +139,9 @@ class Relay:
     def _publish(self, due: Sequence[Row[Any]]) -> None:
         rows = sorted(due)
         with self._pool.acquire(block=True, timeout=5) as producer:
-            for (queue, task), group in groupby(rows, key=lambda row: (row.queue, row.task)):
+            for (queue, task, alone), group in groupby(rows, key=lambda row: (row.queue, row.task, row.alone)):
                 ids = [row.id for row in group]
-                for bundle in bundles(ids, batch_max=QUEUES[queue].batch_max):
+                for bundle in bundles(ids, batch_max=1 if alone else QUEUES[queue].batch_max):
                     app.send_task(
                         task,
                         args=([str(job_id) for job_id in bundle],),

@@ -5,6 +5,7 @@ understands.
 import ctypes
 import os
 import signal
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +20,13 @@ from workers.unreadable import keep
 log = structlog.stdlib.get_logger(__name__)
 
 PR_SET_PDEATHSIG = 1
+PARENT = os.getpid()
+"""This module is imported before the worker forks its children. (In a container the parent may well be process 1.)"""
 
 
 @signals.setup_logging.connect
 def configure_logging(**_: Any) -> None:
-    log_config.configure("worker")
+    log_config.configure(next((word for word in ("worker", "beat", "flower") if word in sys.argv), "celery"))
 
 
 @signals.worker_process_init.connect
@@ -32,7 +35,7 @@ def begin_child(**_: Any) -> None:
     db.dispose(close=False)
     redis.dispose()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # the parent went before we could ask to go with it
+    if os.getppid() != PARENT:  # it went before we could ask to go with it
         os._exit(1)
 
 

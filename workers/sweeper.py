@@ -1,9 +1,10 @@
 """The sweeper: rings again for whatever was lost on the way. Runs beside the relay, so that it needs no broker."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from config import settings
 from core import db, jobs
@@ -42,17 +43,22 @@ _RING_AGAIN = text(
 )
 
 
-PATIENCE = 12
+PATIENCE = 6
+
+_JUST_BACK = text("SELECT now() < pg_postmaster_start_time() + :lease")
 
 
-def sweep(waiting: Collection[str] = ()) -> int:
+def sweep(*, waiting: Collection[str] = (), reclaim: bool = True) -> int:
     """One bounded round. The rows it touches are due again at once; the relay publishes them. Returns how many.
 
-    `waiting`: the queues in which the broker holds messages.
+    `waiting`: the queues in which the broker holds messages. `reclaim=False` leaves expired leases alone, as a
+    PostgreSQL that has just started does: their holders may live, and not have been able to say so.
     """
     chosen = settings.jobs()
+    reclaimed: Sequence[Row[Any]] = []
     with db.engine().begin() as connection:
-        reclaimed = connection.execute(_RECLAIM, {"limit": chosen.sweep_limit}).all()
+        if reclaim and not connection.execute(_JUST_BACK, {"lease": chosen.lease}).scalar_one():
+            reclaimed = connection.execute(_RECLAIM, {"limit": chosen.sweep_limit}).all()
         rung = connection.execute(
             _RING_AGAIN,
             {

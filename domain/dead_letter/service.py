@@ -20,7 +20,7 @@ def keep_message(session: Session, *, task: str, raw: str, error: Mapping[str, A
             tenant=SYSTEM_TENANT,
             queue="unreadable",
             task=task,
-            args={"message": raw[:8_000]},
+            args={"message": raw[:8_000].replace("\x00", "\\x00").encode(errors="backslashreplace").decode()},
             status=JobStatus.DEAD,
             attempts_max=1,
             last_error=dict(error),

@@ -25,6 +25,8 @@ class Schedule:
     every: timedelta
     offset: timedelta = timedelta(0)
     args: dict[str, Any] = field(default_factory=dict)
+    first: bool = False
+    """Goes before whatever waits in its queue."""
     catch_up: bool = False
     """True: each missed period is made up for (a daily reconciliation). False: only the present one matters (a poll),
     and it waits until the job of the one before is over, so that slow polls don't pile up."""
@@ -78,7 +80,12 @@ def ask(session: Session, schedules: Iterable[Schedule], now: datetime) -> int:
         if before is not None and before.busy and not schedule.catch_up:
             continue
         for period in schedule.periods_since(before.period if before else None, now):
-            job = NewJob(schedule.task, schedule.args, subject=f"schedule:{schedule.name}")
+            job = NewJob(
+                schedule.task,
+                schedule.args,
+                subject=f"schedule:{schedule.name}",
+                run_at=EPOCH if schedule.first else None,
+            )
             claim = {"schedule": schedule.name, "period": period, "job_id": job.id}
             if session.execute(_CLAIM, claim).first() is not None:
                 written.append(job)

@@ -148,6 +148,21 @@ def test_a_task_that_kills_its_process_is_parked_and_its_neighbours_live(
     assert job(poison).attempts == 2
 
 
+def test_a_poison_job_costs_its_neighbours_at_most_one_attempt(fleet: Fleet, submit: Submit, marks: Marks) -> None:
+    """It travels with others once; whoever was lost with it travels alone from then on."""
+    poison = submit("maintenance.probe_poison", label="p", attempts_max=3)
+    with db.transaction() as session:
+        innocent = jobs.submit_many(
+            session,
+            [NewJob("maintenance.probe_poison", {"label": "fine"}, tenant="test", attempts_max=2) for _ in range(40)],
+        )
+    fleet.relay()
+    fleet.worker()
+    wait_until(lambda: all(job(one).current is JobStatus.SUCCEEDED for one in innocent), timeout=60)
+    wait_until(lambda: job(poison).current is JobStatus.DEAD, timeout=60)
+    assert marks() == {"fine": len(innocent)}
+
+
 def test_sigterm_finishes_what_is_begun_and_takes_no_more(fleet: Fleet, submit: Submit, marks: Marks) -> None:
     fleet.relay()
     fleet.worker(concurrency=1)

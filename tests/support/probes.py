@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Literal
 from uuid import UUID
 
@@ -15,12 +16,13 @@ from tasks.base import task, transaction
 
 TABLE = "CREATE TABLE probe_marks (id bigserial PRIMARY KEY, label text NOT NULL, job_id uuid)"
 
-ERRORS = {
+ERRORS: dict[str, Callable[[str], Exception]] = {
     "transient": TransientError,
     "permanent": PermanentError,
     "unknown": OutcomeUnknownError,
     "invariant": InvariantError,
     "bug": ZeroDivisionError,
+    "quoting": lambda _: ValueError("\x00 and \udc80"),
 }
 
 
@@ -58,8 +60,10 @@ def probe_slow(session: Session, label: str, seconds: int) -> None:
 
 @task("maintenance.probe_poison")
 def probe_poison(session: Session, label: str) -> None:
-    """Kills its process, as an out-of-memory killer would."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    """Kills its process, as an out-of-memory killer would, unless its label is fine."""
+    if label != "fine":
+        os.kill(os.getpid(), signal.SIGKILL)
+    mark(session, label)
 
 
 @task("maintenance.probe_steps")

@@ -1,6 +1,7 @@
 """What `@task` promises, without a broker: the runner is called as Celery would call it."""
 
 import threading
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -9,10 +10,12 @@ import pytest
 from sqlalchemy import text
 
 import tests.support.probes  # noqa: F401
-from core import db, jobs
+from config import settings
+from core import db, jobs, redis
 from core.errors import InvalidRequestError
 from core.jobs import JobStatus, LeaseLostError, NewJob
 from tasks.base import TASKS, run_jobs
+from tasks.leases import Batch
 from tests.support.jobs import Marks, Submit, job
 from workers import sweeper
 
@@ -184,9 +187,71 @@ def test_a_job_that_kills_its_worker_each_time_is_parked(submit: Submit) -> None
     assert found.last_error["kind"] == "worker_lost"
 
 
-def test_a_sweep_is_bounded(submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
-    from config import settings
+def test_an_error_that_quotes_what_postgresql_cannot_keep_is_recorded(submit: Submit, marks: Marks) -> None:
+    bad = submit("maintenance.probe_fail", label="x", error="quoting")
+    good = submit("maintenance.probe_fail", label="good", error="bug", until_attempt=1)
+    run("maintenance.probe_fail", [bad, good])
+    error = job(bad).last_error
+    assert error is not None
+    assert error["message"] == "\\x00 and \\udc80"
+    assert marks() == {"good": 1}
 
+
+def test_a_slow_job_does_not_hold_up_those_behind_it(submit: Submit, marks: Marks) -> None:
+    slow = submit("maintenance.probe", label="slow")
+    behind = [submit("maintenance.probe", label="behind") for _ in range(3)]
+    with db.engine().begin() as connection:
+        leased = jobs.lease(connection, task="maintenance.probe", ids=[slow, *behind], worker="one")
+    batch = Batch(leased)
+    assert batch.begin(leased[0])
+    batch.hand_back()  # what the keeper does when the budget is over
+    assert [batch.begin(waiting) for waiting in leased[1:]] == [False] * 3
+    assert [job(one).status for one in behind] == ["queued"] * 3
+    assert {job(one).attempts for one in behind} == {0}
+    run("maintenance.probe", behind)
+    assert marks() == {"behind": 3}
+
+
+def test_a_fence_is_never_given_out_twice_even_if_the_lease_was_forgotten(submit: Submit) -> None:
+    """A crash of PostgreSQL may undo a lease that was not yet on disk."""
+    made = submit("maintenance.probe", label="x")
+    with db.engine().connect() as connection:
+        (forgotten,) = jobs.lease(connection, task="maintenance.probe", ids=[made], worker="one")
+        connection.rollback()
+    time.sleep(0.01)
+    with db.engine().begin() as connection:
+        (again,) = jobs.lease(connection, task="maintenance.probe", ids=[made], worker="two")
+    assert again.fence > forgotten.fence
+
+
+def test_a_bell_in_a_savepoint_rings_at_the_commit(submit: Submit) -> None:
+    redis.client().delete(jobs.BELL)
+    with db.transaction() as session:
+        with session.begin_nested():
+            jobs.submit(session, NewJob("maintenance.probe", {"label": "x"}))
+        assert redis.client().llen(jobs.BELL) == 0
+    assert redis.client().llen(jobs.BELL) == 1
+
+
+def test_jobs_of_a_queue_that_is_no_more_are_seen(submit: Submit) -> None:
+    submit("maintenance.probe", label="x")
+    with db.transaction() as session:
+        session.execute(text("UPDATE jobs SET queue = 'retired'"))
+        assert {depth.queue: depth.waiting for depth in jobs.depths(session)}["retired"] == 1
+
+
+def test_expired_leases_are_left_alone_while_nobody_could_renew_them(submit: Submit) -> None:
+    made = submit("maintenance.probe", label="x", attempts_max=1)
+    with db.engine().begin() as connection:
+        jobs.lease(connection, task="maintenance.probe", ids=[made], worker="one")
+    expire_leases()
+    sweeper.sweep(reclaim=False)
+    assert job(made).current is JobStatus.RUNNING
+    sweeper.sweep()
+    assert job(made).current is JobStatus.DEAD
+
+
+def test_a_sweep_is_bounded(submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBS_SWEEP_LIMIT", "3")
     settings.jobs.cache_clear()
     for _ in range(5):
@@ -226,12 +291,14 @@ def test_a_rolled_back_change_leaves_no_job(database_url: str) -> None:
         assert jobs.get(session, job_id) is None
 
 
-def test_finished_jobs_are_removed_in_time_and_dead_ones_kept(submit: Submit) -> None:
+def test_finished_jobs_are_removed_in_time_and_dead_ones_kept(submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
     done, dead = submit("maintenance.probe", label="x"), submit("maintenance.probe_fail", label="x", error="permanent")
     run("maintenance.probe", [done])
     run("maintenance.probe_fail", [dead])
     with db.transaction() as session:
         assert jobs.remove_finished(session) == 0
-        session.execute(text("UPDATE jobs SET finished_at = now() - interval '31 days'"))
+        monkeypatch.setenv("JOBS_KEEP_FINISHED", "0.01")
+        settings.jobs.cache_clear()
+        time.sleep(0.1)
         assert jobs.remove_finished(session) == 1
         assert jobs.get(session, dead) is not None

@@ -200,8 +200,8 @@ def _reorg(session: Session, deposit: Deposit, sight: Sight, _: str, now: dateti
 def _send_back(session: Session, deposit: Deposit, instead: Block | None, now: datetime) -> None:
     """Back to watching, as if it had never been seen, with everything booked for it undone."""
     short_before = deposit.units_short
-    journals = books.undo(session, deposit)
     queries.orphan(session, deposit.id, now=now)
+    journals = books.undo(session, deposit)  # from here to the end no statement: the row is half changed
     detail = {
         "block": deposit.block_number,
         "block_hash": deposit.block_hash,

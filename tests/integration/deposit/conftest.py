@@ -23,9 +23,7 @@ def other_token(evm_node: Anvil) -> Token:
 
 
 @pytest.fixture
-def desk(
-    database_url: str, tmp_path: Path, evm_node: Anvil, dev_chain: DevChain, token: Token, other_token: Token
-) -> Iterator[Desk]:
+def desk(database_url: str, tmp_path: Path, dev_chain: DevChain, token: Token, other_token: Token) -> Iterator[Desk]:
     file = tmp_path / "chains.toml"
     file.write_text(
         f"""
@@ -48,7 +46,7 @@ def desk(
         scale = 18
         """
     )
-    back = use({"CHAINS_FILE": str(file), "RPC_URLS": f'{{"{CHAIN}": ["{evm_node.url}"]}}'})
+    back = use({"CHAINS_FILE": str(file), "RPC_URLS": f'{{"{CHAIN}": ["{dev_chain.url}"]}}'})
     with transaction() as session:
         sync_assets(session)
     made = Desk(dev_chain, token, other_token)

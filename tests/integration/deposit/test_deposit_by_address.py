@@ -2,17 +2,17 @@
 
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from chains.evm.reader import EvmReader
 from config.assets import registry
-from core import clock
 from core.db import transaction
 from core.errors import InvariantError
-from domain.deposit import queries, scan, service
+from domain.deposit import queries, record, scan, service
 from domain.deposit.models import ChainCursor
-from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, SUSPENSE, Desk
+from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, SOON, SUSPENSE, Desk
 from tests.support.evm import CHAIN
 
 pytest_plugins = ["tests.support.evm_fixtures"]
@@ -141,7 +141,7 @@ def test_money_that_nobody_waits_for_is_suspended_as_unexpected(desk: Desk) -> N
 
 
 def test_an_address_expires_only_when_the_scan_has_gone_past_its_deadline(desk: Desk) -> None:
-    deposit = desk.by_address(deadline_at=clock.now() + timedelta(milliseconds=1))
+    deposit = desk.by_address(deadline_at=SOON)
     desk.dev.rpc("evm_increaseTime", 5)
     desk.dev.mine()
     assert desk.poll(deposit).state == "watching"  # nothing has been scanned yet
@@ -268,15 +268,15 @@ def test_a_reorg_killed_on_its_way_is_finished_by_the_next_scan(desk: Desk, monk
     desk.poll()
     assert desk.balance(CUSTODY) == 3 * ETHER
     desk.dev.reorg(4, keep=[(chain_tx, 1) for chain_tx in chain_txs])
-    real, calls = scan.record.undo, []
+    real, calls = record.undo, []
 
-    def killed(*given: object, **named: object) -> None:
+    def killed(*given: Any, **named: Any) -> None:
         calls.append(given)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        real(*given, **named)  # type: ignore[arg-type]
+        real(*given, **named)
 
-    monkeypatch.setattr(scan.record, "undo", killed)
+    monkeypatch.setattr(record, "undo", killed)
     with pytest.raises(KeyboardInterrupt):
         desk.scan()
     monkeypatch.undo()
@@ -289,10 +289,11 @@ def test_a_reorg_killed_on_its_way_is_finished_by_the_next_scan(desk: Desk, monk
 
 def test_a_reorg_deeper_than_what_is_stored_stops_the_scan_until_a_person_has_looked(desk: Desk) -> None:
     deposit = desk.by_address()
-    desk.dev.mine(20)
+    desk.dev.send(desk.dev.new_account(), 1)  # an empty block would be made again as it was
+    desk.dev.mine(16)
     desk.scan()
     before = cursor().next_block
-    desk.dev.reorg(18)
+    desk.dev.reorg(17)
     desk.dev.mine()
     with pytest.raises(InvariantError, match="scan is stopped"):
         desk.scan()

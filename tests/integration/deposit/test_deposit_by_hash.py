@@ -1,6 +1,7 @@
 """A payment named by its hash: what is credited, what is not, and every fraud."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 import time_machine
@@ -10,12 +11,13 @@ from core.db import transaction
 from core.errors import ConflictError, InvalidRequestError, NotFoundError
 from domain.deposit import service
 from local.devchain import DevChain
-from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, SUSPENSE, Desk
+from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, SOON, SUSPENSE, Desk
 from tests.support.evm import COIN, Token
 
 pytest_plugins = ["tests.support.evm_fixtures"]
 
 NEVER = "0x" + "ab" * 32
+NEVER_DEPOSIT = UUID(int=7)
 
 
 def test_a_payment_is_credited_when_it_is_deep_enough_and_not_before(desk: Desk) -> None:
@@ -179,19 +181,7 @@ def test_dust_is_recorded_and_not_credited(desk: Desk) -> None:
     assert rejected(desk, desk.by_hash(desk.dev.send(desk.shared, 99))) == "below_minimum"
 
 
-def test_an_amount_that_cannot_be_booked_is_refused(desk: Desk) -> None:
-    # Its supply is 10**30 of the other token's; nothing on this chain comes near 38 digits of a registered asset.
-    from domain.deposit.verdicts import find
-    from tests.unit.deposit_facts import block, deposit, transfer, tx
-
-    huge = transfer(units=10**40)
-    with transaction():
-        assert find(deposit(), tx(huge), block(), claimed=frozenset()).reason == "too_large"
-
-
-@pytest.mark.parametrize(
-    "spell", [str, str.upper, lambda chain_tx: chain_tx[2:], lambda chain_tx: chain_tx[2:].upper()]
-)
+@pytest.mark.parametrize("spell", [str, str.upper, lambda tx: tx[2:], lambda tx: tx[2:].upper()])
 def test_the_same_hash_claimed_twice_however_spelled_is_credited_once(desk: Desk, spell: object) -> None:
     assert callable(spell)
     chain_tx = desk.dev.send(desk.shared, ETHER)
@@ -266,15 +256,13 @@ def test_a_suspended_deposit_is_released_once_by_a_person(desk: Desk) -> None:
             service.release(session, wrong, actor="ann", reason="again")
 
 
-NEVER_DEPOSIT = __import__("uuid").UUID(int=7)
-
-
 # --- time --------------------------------------------------------------------------------------------------------
 
 
 def test_what_never_comes_expires_by_the_clock_of_the_chain(desk: Desk) -> None:
-    deposit = desk.by_hash(NEVER, deadline_at=clock.now() + timedelta(milliseconds=1))
-    later = clock.now() + timedelta(minutes=1)
+    deadline = max(clock.now(), desk.reader.head().latest.time) + timedelta(seconds=20)
+    deposit = desk.by_hash(NEVER, deadline_at=deadline)
+    later = deadline + timedelta(minutes=1)
     with time_machine.travel(later):
         assert desk.poll(deposit).state == "watching"  # a chain that stands still expires nothing
     after(desk, seconds=60)
@@ -284,15 +272,10 @@ def test_what_never_comes_expires_by_the_clock_of_the_chain(desk: Desk) -> None:
 
 
 def test_money_that_comes_too_late_is_suspended(desk: Desk) -> None:
-    with desk.dev.no_mining():
-        chain_tx = desk.dev.send(desk.shared, ETHER)
-        deposit = desk.by_hash(chain_tx, deadline_at=clock.now() + timedelta(milliseconds=1))
-        desk.dev.drop(chain_tx)
-    after(desk, seconds=30)
-    assert desk.poll(deposit).state == "expired"
-    again = desk.by_hash(desk.dev.send(desk.shared, ETHER), deadline_at=clock.now() + timedelta(milliseconds=1))
-    desk.settle(again)
-    assert desk.said(again) == ("suspended", "late")
+    desk.dev.rpc("evm_increaseTime", 5)
+    deposit = desk.by_hash(desk.dev.send(desk.shared, ETHER), deadline_at=SOON)
+    desk.settle(deposit)
+    assert desk.said(deposit) == ("suspended", "late")
     assert (desk.balance(ACCOUNT), desk.balance(SUSPENSE)) == (0, ETHER)
 
 
@@ -301,7 +284,7 @@ def test_an_expired_deposit_notices_its_payment(desk: Desk) -> None:
     deposit, chain_tx = expired_before_it_was_mined(desk, payer)
     assert deposit.state == "expired"
     assert desk.settle(deposit).reason == "late"
-    assert desk.events(deposit) == ["created", "mempool", "expire", "late", "suspend"]
+    assert [event for event in desk.events(deposit) if event != "mempool"] == ["created", "expire", "late", "suspend"]
     assert deposit.chain_tx == chain_tx
 
 
@@ -309,7 +292,7 @@ def expired_before_it_was_mined(desk: Desk, payer: str) -> tuple[service.Deposit
     """It waits in the mempool, at a price that no block has room for, while the chain goes past its deadline."""
     with desk.dev.no_mining():
         chain_tx = desk.dev.send(desk.shared, ETHER, sender=payer, nonce=1)
-        deposit = desk.by_hash(chain_tx, deadline_at=clock.now() + timedelta(milliseconds=1))
+        deposit = desk.by_hash(chain_tx, deadline_at=SOON)
         after(desk, seconds=30)
         expired = desk.poll(deposit)
         desk.dev.send(payer, 0, sender=payer, nonce=0)  # what it waited for
@@ -324,7 +307,7 @@ def after(desk: Desk, *, seconds: int) -> None:
 
 
 def test_a_deposit_that_was_never_paid_is_forgotten_in_the_end(desk: Desk) -> None:
-    deposit = desk.by_hash(NEVER, deadline_at=clock.now() + timedelta(milliseconds=1))
+    deposit = desk.by_hash(NEVER, deadline_at=SOON)
     after(desk, seconds=1)
     desk.poll()
     with time_machine.travel(clock.now() + timedelta(days=8)):

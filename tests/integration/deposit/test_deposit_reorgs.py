@@ -1,4 +1,7 @@
-"""What a reorg undoes, and how the books follow."""
+"""What a reorg undoes, and how the books follow.
+
+The node makes the same block again from the same transactions, so each reorg here moves one to another height.
+"""
 
 import pytest
 
@@ -11,12 +14,12 @@ pytest_plugins = ["tests.support.evm_fixtures"]
 
 
 def test_a_reorg_voids_what_was_pending(desk: Desk) -> None:
+    desk.dev.mine()
     chain_tx = desk.dev.send(desk.shared, ETHER)
     deposit = desk.by_hash(chain_tx)
     assert desk.look(deposit).state == "pending"
-    desk.dev.reorg(1, keep=[(chain_tx, 0)])
+    desk.dev.reorg(2, keep=[(chain_tx, 0)])
     assert desk.poll(deposit).state == "watching"
-    desk.dev.mine()
     assert desk.poll(deposit).state == "credited"
     assert desk.events(deposit) == ["created", "seen", "reorged", "seen", "credit"]
     assert desk.balance(ACCOUNT) == ETHER
@@ -75,11 +78,12 @@ def test_what_was_spent_before_the_reorg_becomes_a_debt_and_the_next_credit_pays
     desk.dev.mine()
     desk.poll()
     desk.spend(700)
-    desk.dev.reorg(2, keep=[(chain_tx, 0)])
+    desk.dev.reorg(2, keep=[(chain_tx, 1)])
     undone = desk.poll(deposit)
     assert (desk.balance(ACCOUNT), desk.balance(OWED), undone.units_short) == (0, 700, 700)
     assert desk.details(deposit, "reorged")[0]["owed"] == "700"
     assert desk.balance(CUSTODY) == 0
+    desk.dev.mine()
     again = desk.poll(deposit)
     assert (again.state, again.units_short, again.units_recovered) == ("credited", 0, 700)
     assert (desk.balance(ACCOUNT), desk.balance(OWED)) == (ETHER - 700, 0)
@@ -106,8 +110,9 @@ def test_a_duplicate_inherits_the_transfer_that_the_first_lost(desk: Desk) -> No
     desk.dev.mine()
     desk.poll()
     assert [desk.said(first), desk.said(second)] == [("credited", None), ("rejected", "duplicate")]
-    desk.dev.reorg(2, keep=[(chain_tx, 0)])
+    desk.dev.reorg(2, keep=[(chain_tx, 1)])
     desk.poll()
+    desk.dev.mine()
     desk.poll()
     assert sorted([desk.said(first), desk.said(second)]) == [("credited", None), ("rejected", "duplicate")]
     assert desk.balance(ACCOUNT) + desk.balance("user:7:available") == ETHER

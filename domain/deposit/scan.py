@@ -57,7 +57,7 @@ def restart(session: Session, chain: str, *, next_block: int, actor: str, reason
     log.warning(
         "scan.restarted", chain=chain, actor=actor, reason=reason, before=cursor.next_block, next_block=next_block
     )
-    session.execute(delete(ChainBlock).where(ChainBlock.chain == chain, ChainBlock.number >= next_block))
+    session.execute(delete(ChainBlock).where(ChainBlock.chain == chain))  # the next scan reads what lies before
     cursor.next_block = next_block
     cursor.status = RUNNING
     cursor.last_error = cursor.failing_since = None
@@ -81,14 +81,22 @@ def _scan_some(reader: ChainReader) -> bool:
         _begin(reader, chain, head, since)
         return True
     first = cursor.next_block
+    with transaction() as session:
+        parent = queries.stored_hash(session, chain.id, first - 1)
+    if parent is None and first > 0:
+        _join(reader, chain, first)
+        return True
     if head.latest.number < first:
-        return _at_the_head(reader, chain, head, first)
+        return _at_the_head(reader, chain, head, first, parent)
+    return _scan_range(reader, chain, head, first, parent)
+
+
+def _scan_range(reader: ChainReader, chain: Chain, head: Head, first: int, parent: str | None) -> bool:
     last = min(head.latest.number, first + chain.scan_blocks_max - 1)
     tip = head.latest if last == head.latest.number else reader.blocks([last]).get(last)
     with transaction() as session:
         # Read after the tip is known: whoever pays to an address allotted later pays in a later block.
         addresses = queries.scanned_addresses(session, chain.id)
-        parent = queries.stored_hash(session, chain.id, first - 1)
     found = reader.scan(first, last, addresses)
     if tip is None or not _is_unbroken(found.blocks, first, last) or found.blocks[-1].hash != tip.hash:
         raise TransientError(f"{chain.id} changed while blocks {first} to {last} were scanned")
@@ -100,11 +108,9 @@ def _scan_some(reader: ChainReader) -> bool:
     return last < head.latest.number
 
 
-def _at_the_head(reader: ChainReader, chain: Chain, head: Head, first: int) -> bool:
+def _at_the_head(reader: ChainReader, chain: Chain, head: Head, first: int, parent: str | None) -> bool:
     """Nothing new; but the last block scanned may have been replaced by one of the same height."""
-    with transaction() as session:
-        known = queries.stored_hash(session, chain.id, first - 1)
-    if head.latest.number == first - 1 and known not in (None, head.latest.hash):
+    if head.latest.number == first - 1 and parent not in (None, head.latest.hash):
         _rewind(reader, chain, first)
         return True
     with transaction() as session:
@@ -154,27 +160,27 @@ def _store(session: Session, chain: Chain, blocks: Sequence[Block]) -> None:
 
 
 def _begin(reader: ChainReader, chain: Chain, head: Head, since: datetime) -> None:
-    """Set the cursor to the first block that can hold a payment to any of our addresses.
-
-    The blocks before it are stored as well, so that a reorg in the first minutes finds its common ancestor.
-    """
+    """Set the cursor to the first block that can hold a payment to any of our addresses."""
     first = _first_block_since(reader, head, since - CLOCK_MARGIN)
-    numbers = list(range(max(first - chain.reorg_depth, 0), first))
-    before = reader.blocks(numbers)
-    blocks = [before[number] for number in numbers if number in before]
-    if numbers and not _is_unbroken(blocks, numbers[0], numbers[-1]):
-        raise TransientError(f"{chain.id} changed while its scan was begun")
-    now = clock.now()
     with transaction() as session:
-        note_read(session, chain.id, now=now)
+        note_read(session, chain.id, now=clock.now())
         cursor = queries.cursor(session, chain.id, locked=True)
-        if cursor is None or cursor.next_block is not None:
-            return
-        cursor.next_block = first
-        cursor.read_until = blocks[-1].time if blocks else None
-        if blocks:
-            _store(session, chain, blocks)
+        if cursor is not None and cursor.next_block is None:
+            cursor.next_block = first
     log.info("scan.begun", chain=chain.id, block=first)
+
+
+def _join(reader: ChainReader, chain: Chain, first: int) -> None:
+    """Store the blocks before the first to be scanned, so that a reorg in the first minutes finds its ancestor."""
+    numbers = range(max(first - chain.reorg_depth - 1, 0), first)
+    before = reader.blocks(list(numbers))
+    blocks = [before[number] for number in numbers if number in before]
+    if not _is_unbroken(blocks, numbers[0], numbers[-1]):
+        raise TransientError(f"{chain.id} does not have blocks {numbers[0]} to {numbers[-1]} of one fork yet")
+    with transaction() as session:
+        cursor = queries.cursor(session, chain.id, locked=True)
+        if cursor is not None and cursor.next_block == first and not queries.stored_blocks(session, chain.id):
+            _store(session, chain, blocks)
 
 
 def _first_block_since(reader: ChainReader, head: Head, since: datetime) -> int:

@@ -302,6 +302,6 @@ def test_a_reorg_deeper_than_what_is_stored_stops_the_scan_until_a_person_has_lo
     assert (stopped.status, stopped.next_block) == ("stopped", before)
     with transaction() as session:
         assert [found.chain for found in service.failing_chains(session, longer_than=timedelta(hours=1))] == [CHAIN]
-        service.restart_scan(session, CHAIN, next_block=desk.dev.height - 20, actor="ann", reason="it was the node")
+        service.restart_scan(session, CHAIN, next_block=desk.dev.height - 5, actor="ann", reason="it was the node")
     desk.dev.send(deposit.address, ETHER)
     assert desk.settle(deposit).state == "credited"

@@ -200,13 +200,15 @@ class Demo:
     def payments(self) -> None:
         self.say("[bold]The app asks for its deposits, the payers pay, and a worker dies[/]")
         with self.live():
-            for case in cases():
-                if case.pays_first:
-                    case.pay(self.chain, self.cast, None)
-                self.ask(case)
-            for case in cases():
-                if not case.pays_first:
-                    case.pay(self.chain, self.cast, self.deposits[case.name]["address"])
+            with self.chain.no_mining():  # so that all the payments come into the chain with one block
+                for case in cases():
+                    if case.pays_first:
+                        case.pay(self.chain, self.cast, None)
+                    self.ask(case)
+                for case in cases():
+                    if not case.pays_first:
+                        case.pay(self.chain, self.cast, self.deposits[case.name]["address"])
+                self.chain.mine()
             self.wait("a payment is seen on the chain", lambda: any(self.state(c) == "pending" for c in cases()))
             self.stack.kill("worker-chains")
             self.say("[red]kill -9[/] of the worker that follows the chain")
@@ -296,6 +298,7 @@ def run(data: Path, *, keep: bool) -> None:
             # A demo's pace: a killed worker is missed after 3 s instead of 20.
             "JOBS_LEASE": "3",
             "JOBS_RING_AGAIN_AFTER": "1",
+            "DEPOSIT_CLAIM": "3",
         }
         console.print("[bold]Starting[/] PostgreSQL, Valkey, API, relay, workers, beat and Flower", highlight=False)
         with Stack(data, environ=environ) as stack:

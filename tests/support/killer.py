@@ -1,12 +1,12 @@
-"""`celery -A tests.support.killer`: the real worker, which kills itself at the step that the test asks for.
+"""`celery -A tests.support.killer`: the real worker, whose processes die at the step that the test asks for.
 
-The steps of a job are the moments just before and just after each commit and each reading of the chain. They are
-counted across processes in KILL_FILE; at the KILL_AT-th the process dies as by kill -9, and never again after.
+The steps of a job are the moments just before and just after each commit and each reading of the chain. KILL_FILE
+holds how many are left; the process that takes the last one dies as by kill -9, and the file stays at zero.
 """
 
+import fcntl
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -18,29 +18,30 @@ from workers.main import app
 
 __all__ = ["app"]
 
-STEPS = Path(os.environ["KILL_FILE"])
-KILL_AT = int(os.environ["KILL_AT"])
 
-
-def step(name: str) -> None:
+def step() -> None:
     job = current.get()
-    if job is None or not job.task.startswith("tx_monitor.") or job.task.endswith("heartbeat"):
+    if job is None or job.task.endswith("heartbeat"):
         return
-    with STEPS.open("ab") as file:
-        file.write(f"{job.task} {name}\n".encode())
-        count = file.tell()
-    if len(STEPS.read_bytes()[:count].splitlines()) == KILL_AT:
+    with open(os.environ["KILL_FILE"], "r+") as file:  # noqa: PTH123  # locked and rewritten in place
+        fcntl.flock(file, fcntl.LOCK_EX)
+        left = int(file.read() or 0)
+        if left == 0:
+            return
+        file.seek(0)
+        file.write(f"{left - 1:9}")
+    if left == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 @event.listens_for(Engine, "commit")
 def before_commit(_: Connection) -> None:
-    step("before commit")
+    step()
 
 
 @event.listens_for(Session, "after_commit")
 def after_commit(_: Session) -> None:
-    step("after commit")
+    step()
 
 
 class SteppedReader:
@@ -55,13 +56,19 @@ class SteppedReader:
             return found
 
         def stepped(*args: Any, **kwargs: Any) -> Any:
-            step(f"before {name}")
+            step()
             answer = found(*args, **kwargs)
-            step(f"after {name}")
+            step()
             return answer
 
         return stepped
 
 
 _get = registry.get
-registry.get = lambda chain: SteppedReader(_get(chain))  # type: ignore[assignment,return-value]
+
+
+def _get_stepped(chain: str) -> Any:
+    return SteppedReader(_get(chain))
+
+
+registry.get = _get_stepped  # type: ignore[assignment]

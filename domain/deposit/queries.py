@@ -104,9 +104,10 @@ def claim_due(session: Session, chain: str, *, now: datetime, until: datetime, l
         .order_by(Deposit.next_poll_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte()  # as a plain subquery the planner may run it more than once, and take more than the limit
     )
     return session.scalars(
-        update(Deposit).where(Deposit.id.in_(due.scalar_subquery())).values(next_poll_at=until).returning(Deposit),
+        update(Deposit).where(Deposit.id.in_(select(due.c.id))).values(next_poll_at=until).returning(Deposit),
         execution_options={"populate_existing": True},
     ).all()
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from chains.base import Block, ChainTx, Head, Scan, TxStatus
 from chains.evm.reader import EvmReader
 from config.assets import registry
+from core import clock
 from core.db import transaction
 from core.errors import InvariantError, PermanentError, TransientError
 from core.ids import new_id
@@ -167,3 +168,24 @@ def test_what_changed_after_it_was_read_is_not_recorded(desk: Desk) -> None:
     with transaction() as session:
         recording.record(session, stale, sights[stale.id], now=stale.created_at)
     assert desk.said(deposit) == ("watching", None)
+
+
+def test_the_tasks_follow_a_deposit_from_its_job_to_the_books(desk: Desk) -> None:
+    from tasks import tx_monitor
+    from tasks.base import TASKS, run_jobs
+
+    deposit = desk.by_hash(desk.dev.send(desk.shared, ETHER))
+    assert deposit.look_job_id is not None
+    for _ in range(2):  # a message that comes twice
+        run_jobs(TASKS["tx_monitor.look"], [deposit.look_job_id])
+    with transaction() as session:
+        assert session.get_one(Job, deposit.look_job_id).status == "succeeded"
+    assert desk.said(deposit) == ("pending", None)
+    by_address = desk.by_address()
+    desk.dev.send(by_address.address, 1_000)
+    tx_monitor.scan(CHAIN)
+    desk.dev.mine()
+    with transaction() as session:
+        session.execute(update(service.Deposit).values(next_poll_at=clock.now()))
+    tx_monitor.poll(CHAIN)
+    assert desk.said(deposit) == desk.said(by_address) == ("credited", None)

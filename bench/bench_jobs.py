@@ -13,7 +13,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -29,6 +29,7 @@ ROUNDS = 3
 CHILDREN = 2
 LATENCY_RATE = 100
 LATENCY_SECONDS = 15
+WARM_UP = 200
 BATCH = 500
 BATCHES = 20
 
@@ -140,8 +141,12 @@ def _starts(expected: int) -> dict[str, float]:
     return {stamp: float(at) for stamp, at in (line.rsplit(" ", 1) for line in lines)}
 
 
-def _paced(send: Any) -> dict[str, float]:
-    """Call `send` at the rate; it returns (name, the time from which to count)."""
+Send = Callable[[int], tuple[str, float]]
+"""Asks for job n. Returns its name and the time from which to count."""
+
+
+def _paced(send: Send) -> dict[str, float]:
+    """Ask for jobs at the rate."""
     sent = {}
     begin = time.monotonic() + 0.5
     for n in range(LATENCY_RATE * LATENCY_SECONDS):
@@ -153,10 +158,14 @@ def _paced(send: Any) -> dict[str, float]:
     return sent
 
 
-def _latencies(sent: dict[str, float]) -> list[float]:
+def _latencies(send: Send) -> list[float]:
+    """Milliseconds, each job's, once both sides run and are warm."""
+    for n in range(WARM_UP):
+        send(-1 - n)
+    _starts(WARM_UP)
+    sent = _paced(send)
     started = _starts(len(sent))
-    # The first second warms caches and imports on either side.
-    return [(started[name] - at) * 1_000 for name, at in list(sent.items())[LATENCY_RATE:]]
+    return [(started[name] - at) * 1_000 for name, at in sent.items()]
 
 
 def start_latency(client: httpx.Client) -> None:
@@ -177,9 +186,9 @@ def start_latency(client: httpx.Client) -> None:
         servers.process(["-m", "workers.relay"]),
         servers.process(servers.worker("bench.worker", "tx_monitor", concurrency=CHILDREN)),
     ):
-        mine = _latencies(_paced(ours))
+        mine = _latencies(ours)
     with servers.process(servers.worker("bench.bare", "bare", concurrency=CHILDREN)):
-        theirs = _latencies(_paced(bare))
+        theirs = _latencies(bare)
     for percent, goal in ((50, "<= 3"), (99, "<= 5")):
         figure(
             f"jobs.start_latency.p{percent}",

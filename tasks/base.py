@@ -111,7 +111,7 @@ def worker_name() -> str:
 
 def run_jobs(spec: TaskSpec, ids: Sequence[UUID]) -> None:
     """Take what is still to be taken of these jobs and run each, so that one bad job harms no other."""
-    with db.engine().begin() as connection:
+    with db.single_statement() as connection:
         leased = jobs.lease(connection, task=spec.name, ids=ids, worker=worker_name())
     if len(leased) < len(ids):
         log.debug("jobs.taken_elsewhere", task=spec.name, asked=len(ids), taken=len(leased))

@@ -106,7 +106,7 @@ class LeaseKeeper:
                 batch.hand_back()
         held = [job for batch in batches for job in batch.held()]
         if held:
-            with db.engine().begin() as connection:
+            with db.single_statement() as connection:
                 jobs.renew(connection, held)
 
 

@@ -4,7 +4,7 @@ PostgreSQL owns the jobs; a message only carries ids. So no setting here protect
 stop them cleanly, and keep a second opinion about retries out of Celery.
 """
 
-import ssl
+from ssl import CERT_REQUIRED
 
 from kombu import Queue
 
@@ -19,7 +19,7 @@ broker_connection_max_retries = None
 broker_channel_error_retry = True
 broker_pool_limit = 4
 # Our own transport class hides the scheme from kombu, which would then speak plain text to a rediss:// address.
-broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss://") else None
+broker_use_ssl = {"ssl_cert_reqs": CERT_REQUIRED} if broker_url.startswith("rediss://") else None
 broker_transport_options = {
     # Longer than any time limit in config.queues: a message that is still being worked on is not delivered again.
     # It may be short beyond that, because the sweeper and not the broker brings work back.

@@ -61,7 +61,7 @@ def bury(database_url: str) -> Bury:
             ids = jobs.submit_many(session, new)
             session.execute(
                 text(
-                    "UPDATE jobs SET status = 'dead', attempts = 8, finished_at = now(),"
+                    "UPDATE jobs SET status = 'dead', attempts = attempts_max, finished_at = now(),"
                     " last_error = jsonb_build_object('kind', cast(:kind AS text), 'message', cast(:message AS text),"
                     " 'traceback', cast(:traceback AS text), 'at', cast(:at AS text)) WHERE id = ANY(:ids)"
                 ),

@@ -60,7 +60,14 @@ def test_ids_are_whole_at_every_width(cli: Cli, bury: Bury, columns: int) -> Non
 def test_one_job_is_shown_whole(cli: Cli, bury: Bury) -> None:
     [dead] = bury()
     shown = cli("jobs", "show", dead).stdout
-    for part in (str(dead), "maintenance.probe", "20 of 20", '"label": "0"', "transient: the node is away", "Traceback"):
+    for part in (
+        str(dead),
+        "maintenance.probe",
+        "20 of 20",
+        '"label": "0"',
+        "transient: the node is away",
+        "Traceback",
+    ):
         assert part in shown
     assert json.loads(cli("jobs", "show", dead, "--json").stdout)["last_error"]["kind"] == "transient"
     unknown = new_id()

@@ -17,7 +17,6 @@ broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 # A channel error (such as a Redis that has become read-only in a failover) must not end the consumer.
 broker_channel_error_retry = True
-broker_pool_limit = 4
 # Our own transport class hides the scheme from kombu, which would then speak plain text to a rediss:// address.
 broker_use_ssl = {"ssl_cert_reqs": CERT_REQUIRED} if broker_url.startswith("rediss://") else None
 broker_transport_options = {

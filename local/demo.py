@@ -186,10 +186,11 @@ class Demo:
     def _show(self) -> None:
         if self._live is not None:
             self._live.update(self.table())
-            return
         for name, found in self.deposits.items():
-            if self._said.get(name) != found["state"]:
-                self._said[name] = found["state"]
+            if self._said.get(name) == found["state"]:
+                continue
+            self._said[name] = found["state"]
+            if self._live is None:
                 self.say(f"  {name:<6} {found['state']} {found['reason'] or ''}".rstrip())
 
     def say(self, line: str) -> None:
@@ -273,7 +274,7 @@ class Demo:
         self._expect("dead letters", dead, [])
         self.console.print(self._tallyrail("ledger", "balances", "--tenant", TENANT).rstrip(), highlight=False)
         self.say(self._tallyrail("ledger", "verify").strip())
-        self.say(f"[green]The books balance:[/] {len(expected)} balances and {len(everything)} deposits are as paid.")
+        self.say(f"[green]As paid:[/] {len(everything)} deposits and {len(expected)} balances, read over the API.")
 
     @staticmethod
     def _expect(what: str, found: object, expected: object) -> None:

@@ -8,7 +8,6 @@ backlog stays in PostgreSQL, where it is safe, seen, and can be bundled many to 
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -57,9 +56,12 @@ _TAKE_DUE = text(
 )
 
 
-def bundles(ids: Sequence[UUID], *, batch_max: int) -> Iterator[Sequence[UUID]]:
-    """One id a message when there is little to do, up to batch_max under a backlog."""
-    size = min(batch_max, max(1, -(-len(ids) // MESSAGES_AT_ONCE)))
+_UNTAKE = text("UPDATE jobs SET published_at = NULL WHERE id = ANY(:ids)")
+
+
+def bundles(ids: Sequence[UUID], *, batch_max: int, messages: int) -> Iterator[Sequence[UUID]]:
+    """One id a message when there is little to do; under a backlog up to batch_max, in this many messages if it can."""
+    size = min(batch_max, max(1, -(-len(ids) // max(messages, 1))))
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
 
@@ -71,6 +73,8 @@ class Relay:
         self._stopping = False
         self._pool = app.amqp.producer_pool
         self._failed_at = float("-inf")
+        self._narrow: set[str] = set()
+        """The queues whose last jobs travelled alone."""
 
     def stop(self, *_: int | FrameType | None) -> None:
         self._stopping = True
@@ -99,7 +103,8 @@ class Relay:
                 bell.blpop([jobs.BELL], timeout=wait)
             except (RedisError, KombuError, SQLAlchemyError, OSError) as error:
                 # The broker or the database is away. Nothing was published that isn't marked; go on when it is back.
-                self._failed_at = time.monotonic()
+                if isinstance(error, SQLAlchemyError):
+                    self._failed_at = time.monotonic()
                 log.warning("relay.waiting", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
                 time.sleep(0.5)
         log.info("relay.stopped")
@@ -121,12 +126,17 @@ class Relay:
         if not open_queues:
             return 0, True
         names = list(open_queues)
-        limits = [min(limit, open_queues[name] * QUEUES[name].batch_max) for name in names]
+        # Where jobs travel alone, as many rows as messages fit; elsewhere as many as the messages can carry.
+        limits = [
+            min(limit, open_queues[name] * (1 if name in self._narrow else QUEUES[name].batch_max)) for name in names
+        ]
         with db.engine().begin() as connection:
             due = connection.execute(_TAKE_DUE, {"queues": names, "limits": limits}).all()
-            if due:
-                self._publish(due)
-        return len(due), held_back
+            unsent = self._publish(due, open_queues) if due else []
+            if unsent:
+                connection.execute(_UNTAKE, {"ids": unsent})
+        self._narrow = {row.queue for row in due if row.alone}
+        return len(due) - len(unsent), held_back or bool(unsent)
 
     def _depths(self) -> Mapping[str, int]:
         """How many messages the broker holds in each queue."""
@@ -135,12 +145,21 @@ class Relay:
                 pipe.llen(f"{app.conf.broker_transport_options['global_keyprefix']}{name}")
             return dict(zip(QUEUES, pipe.execute(), strict=True))
 
-    def _publish(self, due: Sequence[Row[Any]]) -> None:
-        rows = sorted(due)
+    def _publish(self, due: Sequence[Row[Any]], room: Mapping[str, int]) -> list[UUID]:
+        """Send messages, the longest due task's first, while there is room. Returns the jobs that found none."""
+        groups: dict[tuple[str, str, bool], list[UUID]] = {}
+        for row in sorted(due, key=lambda row: (row.run_at, row.id)):
+            groups.setdefault((row.queue, row.task, row.alone), []).append(row.id)
+        left = dict(room)
+        unsent: list[UUID] = []
         with self._pool.acquire(block=True, timeout=5) as producer:
-            for (queue, task, alone), group in groupby(rows, key=lambda row: (row.queue, row.task, row.alone)):
-                ids = [row.id for row in group]
-                for bundle in bundles(ids, batch_max=1 if alone else QUEUES[queue].batch_max):
+            for (queue, task, alone), ids in groups.items():
+                batch_max = 1 if alone else QUEUES[queue].batch_max
+                for bundle in bundles(ids, batch_max=batch_max, messages=min(MESSAGES_AT_ONCE, left[queue])):
+                    if left[queue] == 0:
+                        unsent += bundle
+                        continue
+                    left[queue] -= 1
                     app.send_task(
                         task,
                         args=([str(job_id) for job_id in bundle],),
@@ -152,6 +171,7 @@ class Relay:
                         # Bounded: a broker that is away must not hold the transaction open.
                         retry=False,
                     )
+        return unsent
 
 
 def main() -> None:

@@ -45,8 +45,14 @@ def _use(stack: Path) -> None:
     if not file.is_file():
         raise NotFoundError(f"no stack has run on {stack}: {file} does not exist")
     facts = json.loads(file.read_text(encoding="utf-8"))
-    named = {"DATABASE_URL": "database", "DATABASE_OWNER_URL": "database_owner", "REDIS_URL": "redis"}
-    os.environ.update({variable: facts[fact] for variable, fact in named.items()})
+    named = {
+        "DATABASE_URL": "database",
+        "DATABASE_OWNER_URL": "database_owner",
+        "REDIS_URL": "redis",
+        "CHAINS_FILE": "chains_file",
+        "RPC_URLS": "rpc_urls",
+    }
+    os.environ.update({variable: facts[fact] for variable, fact in named.items() if facts.get(fact)})
 
 
 @app.command()

@@ -270,11 +270,17 @@ class Demo:
         for name in (reorged_case().name,):
             history = [event["event"] for event in self.deposits[name]["history"]]
             self._expect(f"reorgs in {name}'s history", history.count("reorged"), 1)
+        self._expect("whether Flower shows what ran", self._seen_by_flower() >= {"tx_monitor.look"}, True)
         dead = self.upstream.get("/v1/jobs?status=dead")["jobs"]
         self._expect("dead letters", dead, [])
         self.console.print(self._tallyrail("ledger", "balances", "--tenant", TENANT).rstrip(), highlight=False)
         self.say(self._tallyrail("ledger", "verify").strip())
         self.say(f"[green]As paid:[/] {len(everything)} deposits and {len(expected)} balances, read over the API.")
+
+    def _seen_by_flower(self) -> set[str]:
+        user, _, password = self.stack.addresses.flower_login.partition(":")
+        reply = httpx.get(f"{self.stack.flower_url}/api/tasks", auth=(user, password), timeout=10)
+        return {task["name"] for task in reply.json().values()}
 
     @staticmethod
     def _expect(what: str, found: object, expected: object) -> None:

@@ -219,6 +219,8 @@ class Stack:
             "database_owner": self._environment["DATABASE_OWNER_URL"],
             "redis": self._environment["REDIS_URL"],
             "rpc": self.rpc_url,
+            "chains_file": self._environment.get("CHAINS_FILE"),
+            "rpc_urls": self._environment.get("RPC_URLS"),
         }
 
     def _write_facts(self) -> None:

@@ -1,5 +1,6 @@
 """EVM chains (Ethereum, BNB Smart Chain and their like) over JSON-RPC. docs/chains.md says what is read how."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ from core.errors import PermanentError, TransientError
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_ASSET = re.compile(r"slip44:\d+|erc20:0x[0-9a-f]{40}")
 
 
 class EvmReader:
@@ -34,6 +37,7 @@ class EvmReader:
         self.id = chain.id
         self._chain = chain
         self._number = int(chain.id.partition(":")[2])
+        _check_assets(chain.id, assets)
         self._assets = parse.Assets(
             chain=chain.id,
             native=next((asset.id for asset in assets if asset.contract is None), None),
@@ -140,6 +144,15 @@ class EvmReader:
         if number != self._number:
             raise TransientError(f"{endpoint.host} is a node of eip155:{number}, not of {self.id}; check RPC_URLS")
         self._verified.add(endpoint)
+
+
+def _check_assets(chain: str, assets: Sequence[Asset]) -> None:
+    """A token whose id is misspelled would be taken for the chain's own coin, and its coin for that token."""
+    for asset in assets:
+        if not _ASSET.fullmatch(asset.id.partition("/")[2]):
+            raise PermanentError(f"{asset.id!r} names neither {chain}'s coin (slip44:...) nor a token (erc20:0x...)")
+    if len(coins := [asset.id for asset in assets if asset.contract is None]) > 1:
+        raise PermanentError(f"{chain} has one coin, and {' and '.join(coins)} are given")
 
 
 def _block_call(tag: str) -> Call:

@@ -107,8 +107,18 @@ class Scanner:
         """
 
         def read(first: int, last: int) -> list[Transfer]:
+            try:
+                return ask(first, last, None)
+            except RefusedError:
+                if first < last or not self._assets.tokens:
+                    raise
+            # One block alone is too much: somebody filled it with events of a worthless token, which costs a few
+            # dollars. Known tokens can't be forged, so theirs are never that many.
+            return ask(first, last, sorted(self._assets.tokens))
+
+        def ask(first: int, last: int, contracts: Sequence[str] | None) -> list[Transfer]:
             calls: list[Call] = [
-                ("eth_getLogs", [_filter(first, last, addresses[start : start + ADDRESSES_MAX])])
+                ("eth_getLogs", [_filter(first, last, addresses[start : start + ADDRESSES_MAX], contracts)])
                 for start in range(0, len(addresses), ADDRESSES_MAX)
             ]
             *answers, tip = self._endpoint.ask([*calls, ("eth_getBlockByNumber", [hex(last), False])])
@@ -130,6 +140,11 @@ class Scanner:
         return TransientError(f"the chain changed under the scan ({self._endpoint.host})")
 
 
-def _filter(first: int, last: int, addresses: Sequence[str]) -> dict[str, object]:
+def _filter(first: int, last: int, addresses: Sequence[str], contracts: Sequence[str] | None) -> dict[str, object]:
     recipients = ["0x" + address.removeprefix("0x").rjust(64, "0") for address in addresses]
-    return {"fromBlock": hex(first), "toBlock": hex(last), "topics": [parse.TRANSFER_TOPIC, None, recipients]}
+    made: dict[str, object] = {
+        "fromBlock": hex(first),
+        "toBlock": hex(last),
+        "topics": [parse.TRANSFER_TOPIC, None, recipients],
+    }
+    return made if contracts is None else made | {"address": list(contracts)}

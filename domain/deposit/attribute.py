@@ -4,6 +4,7 @@ On a chain anybody may send anything to anybody, so nothing is written for unkno
 one line in the history of a deposit that waits on the address.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -17,7 +18,7 @@ from core.ids import new_id
 from core.money import UNITS_MAX
 from domain.deposit import queries, verdicts
 from domain.deposit.models import Deposit, DepositAddress, DepositEvent
-from domain.deposit.record import attach, claim, note
+from domain.deposit.record import attach, claim
 from domain.deposit.states import DEPOSIT, DepositState, Mode
 
 log = structlog.stdlib.get_logger(__name__)
@@ -25,31 +26,35 @@ log = structlog.stdlib.get_logger(__name__)
 
 def attribute(session: Session, chain: str, transfers: Sequence[Transfer], *, now: datetime) -> None:
     """Attribute each transfer to the deposit that waits for it, or to a new one that says nobody did."""
-    if not transfers:
-        return
-    addresses = {transfer.recipient for transfer in transfers}
-    waiting = list(queries.lock_waiting(session, chain, addresses))
-    _note_unknown_tokens(session, transfers, waiting, now)
+    _note_unknown_tokens(session, chain, transfers, now)
     worth = [transfer for transfer in transfers if _is_worth_booking(transfer)]
+    if not worth:
+        return
+    # What is worth nothing locks no deposit and loads none, however much of it there is.
+    addresses = {transfer.recipient for transfer in worth}
+    waiting: dict[tuple[str, str], list[Deposit]] = defaultdict(list)
+    for deposit in queries.lock_waiting(session, chain, addresses):
+        waiting[deposit.address, deposit.asset].append(deposit)
     known = queries.claimed(session, chain, [(transfer.chain_tx, transfer.index) for transfer in worth])
     owners = queries.owners(session, chain, addresses)
     for transfer in worth:
         if (transfer.chain_tx, transfer.index) in known:
             continue  # scanned again after a reorg, or found by a poll before us
         known.add((transfer.chain_tx, transfer.index))
-        deposit = choose(waiting, transfer)
-        if deposit is None:
-            deposit = _unexpected(session, transfer, owners[transfer.recipient], now)
+        those = waiting[transfer.recipient, transfer.asset or ""]
+        chosen = choose(those, transfer)
+        if chosen is None:
+            chosen = _unexpected(session, transfer, owners[transfer.recipient], now)
         else:
-            waiting.remove(deposit)
-        if not claim(session, deposit, transfer, now=now):
+            those.remove(chosen)
+        if not claim(session, chosen, transfer, now=now):
             raise InvariantError(
                 f"the transfer {transfer.chain_tx}/{transfer.index} was claimed under the scan's locks"
             )
-        deposit.reason = None
-        reason = verdicts.weigh(deposit, transfer.units, _time(transfer))
-        attach(session, deposit, transfer, block_time=_time(transfer), reason=reason, now=now)
-        deposit.next_poll_at = now
+        chosen.reason = None
+        reason = verdicts.weigh(chosen, transfer.units, _time(transfer))
+        attach(session, chosen, transfer, block_time=_time(transfer), reason=reason, now=now)
+        chosen.next_poll_at = now
 
 
 def choose(waiting: Sequence[Deposit], transfer: Transfer) -> Deposit | None:
@@ -96,23 +101,19 @@ def _time(transfer: Transfer) -> datetime:
     return transfer.block_time
 
 
-def _note_unknown_tokens(
-    session: Session, transfers: Sequence[Transfer], waiting: Sequence[Deposit], now: datetime
-) -> None:
+def _note_unknown_tokens(session: Session, chain: str, transfers: Sequence[Transfer], now: datetime) -> None:
     """A line in the history of each deposit that waits there, so that support can tell the payer. One, for ever."""
-    strange = {transfer.recipient: transfer for transfer in transfers if transfer.asset is None}
-    for deposit in waiting:
-        transfer = strange.get(deposit.address)
-        if transfer is not None and not queries.has_event(session, deposit.id, "wrong_token"):
-            note(
-                session,
-                deposit,
-                "wrong_token",
-                now=now,
-                chain_tx=transfer.chain_tx,
-                contract=transfer.contract,
-                units=str(transfer.units),
-            )
+    strange = {
+        transfer.recipient: {
+            "chain_tx": transfer.chain_tx,
+            "contract": transfer.contract,
+            "units": str(transfer.units),
+        }
+        for transfer in transfers
+        if transfer.asset is None
+    }
+    if strange:
+        queries.note_on_addresses(session, chain, "wrong_token", strange, now=now)
 
 
 def _unexpected(session: Session, transfer: Transfer, address: DepositAddress, now: datetime) -> Deposit:

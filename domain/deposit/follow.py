@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from chains.base import ChainReader, ChainTx, Head
 from core import clock, jobs
 from core.errors import PermanentError, TransientError
-from core.jobs import LeaseLostError, NewJob, transaction
+from core.jobs import SYSTEM_TENANT, LeaseLostError, NewJob, transaction
 from domain.deposit import queries, verdicts
 from domain.deposit.create import LOOK
 from domain.deposit.models import Deposit
@@ -25,6 +25,8 @@ from domain.deposit.verdicts import Sight
 log = structlog.stdlib.get_logger(__name__)
 
 AFTER_FAILURE = timedelta(seconds=5)
+READ_FAILURES_MAX = 40
+"""Failed readings of one round. One bad deposit among 200 costs 9."""
 
 
 def chain_of(deposit_id: UUID) -> str:
@@ -52,8 +54,12 @@ def look(reader: ChainReader, deposit_id: UUID) -> None:
 def poll(reader: ChainReader) -> int:
     """Look at every deposit of the chain that is due, and say how many that were. A node that is down delays them."""
     ends = time.monotonic() + settings().budget.total_seconds()
+
+    def over() -> bool:
+        return time.monotonic() >= ends
+
     looked_at = 0
-    while time.monotonic() < ends:
+    while not over():
         now = clock.now()
         until = now + settings().claim
         with transaction() as session:
@@ -62,19 +68,49 @@ def poll(reader: ChainReader) -> int:
         if not due:
             break
         try:
-            sights = read(reader, due, scanned_until=cursor.read_until if cursor else None)
+            sights = _read_what_can_be(reader, due, scanned_until=cursor.read_until if cursor else None, over=over)
         except TransientError as error:
             log.warning("chain.unread", chain=reader.id, error=str(error))
             with transaction() as session:
                 queries.give_back(session, [deposit.id for deposit in due], until=until, at=now + AFTER_FAILURE)
-                note_failure(session, reader.id, error, now=now)
+                note_failure(session, reader.id, error, by="poll", now=now)
             return looked_at
         for deposit in due:
-            _record_alone(deposit, sights[deposit.id])
+            if deposit.id in sights:
+                _record_alone(deposit, sights[deposit.id])
+            else:
+                _set_apart(deposit)
         looked_at += len(due)
         with transaction() as session:
-            note_read(session, reader.id, now=now)
+            note_read(session, reader.id, by="poll", now=now)
     return looked_at
+
+
+def _read_what_can_be(
+    reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: datetime | None, over: Callable[[], bool]
+) -> dict[UUID, Sight]:
+    """Sights of all that can be read. One that can't be (a receipt that no node hands out, an asset that is not in the
+    registry any more) must not cost the others theirs. Raises if it is none of them, or if it takes too long.
+    """
+    sights: dict[UUID, Sight] = {}
+    parts, failures = [list(deposits)], 0
+    failure: Exception | None = None
+    while parts:
+        part = parts.pop()
+        try:
+            sights |= read(reader, part, scanned_until=scanned_until)
+        except Exception as error:
+            failures, failure = failures + 1, error
+            asked_to_wait = isinstance(error, TransientError) and error.retry_after is not None
+            if asked_to_wait or failures > READ_FAILURES_MAX or over():
+                raise
+            if failures == 1:
+                reader.head()  # raises if it is the node that is away
+            if len(part) > 1:
+                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+    if failure is not None and not sights and (len(deposits) > 1 or isinstance(failure, TransientError)):
+        raise failure
+    return sights
 
 
 def _record_alone(deposit: Deposit, sight: Sight) -> None:
@@ -87,21 +123,27 @@ def _record_alone(deposit: Deposit, sight: Sight) -> None:
     except TransientError as error:
         log.warning("deposit.delayed", deposit_id=str(deposit.id), error=str(error))  # until its claim runs out
     except Exception:
-        log.exception("deposit.set_apart", deposit_id=str(deposit.id))
-        with transaction() as session:
-            row = queries.lock(session, deposit.id)
-            if row is not None and row.final_at is None:
-                row.next_poll_at = None
-                jobs.submit(
-                    session,
-                    NewJob(
-                        LOOK,
-                        {"deposit_id": str(row.id)},
-                        tenant=row.tenant,
-                        subject=row.subject,
-                        correlation_id=row.correlation_id,
-                    ),
-                )
+        log.exception("deposit.unrecorded", deposit_id=str(deposit.id))
+        _set_apart(deposit)
+
+
+def _set_apart(deposit: Deposit) -> None:
+    log.error("deposit.set_apart", deposit_id=str(deposit.id))
+    with transaction() as session:
+        row = queries.lock(session, deposit.id)
+        if row is not None and row.final_at is None:
+            row.next_poll_at = None
+            jobs.submit(
+                session,
+                NewJob(
+                    LOOK,
+                    {"deposit_id": str(row.id)},
+                    # Ours, and not its tenant's, who could cancel it: nothing else looks at the deposit now.
+                    tenant=SYSTEM_TENANT,
+                    subject=row.subject,
+                    correlation_id=row.correlation_id,
+                ),
+            )
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

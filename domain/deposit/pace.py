@@ -15,6 +15,10 @@ SLOWING = 20
 """A transaction that does not appear is looked for at intervals of this fraction of its age."""
 
 
+LATE_SLOWEST = timedelta(hours=1)
+"""The same, once it has expired or was replaced: these are many, and are looked for for days."""
+
+
 def _block_time(chain: Chain) -> timedelta:
     return max(timedelta(milliseconds=chain.block_time_ms), SHORTEST)
 
@@ -49,6 +53,8 @@ def next_poll(deposit: Deposit, *, now: datetime) -> datetime | None:
         return now + FINAL_BLOCKS * block
     if deposit.chain_tx is None:  # the scanner finds it; we only end it
         ends = deadline(deposit) if deposit.current is S.WATCHING else forgotten_at(deposit)
-        return max(ends, now + block)
+        # Past its end it waits for the scan, which may be stopped: then it must not crowd out what can be settled.
+        return max(ends, now + max(block, min(now - ends, settings().poll_slowest)))
     began = deposit.created_at if deposit.reorged_at is None else deposit.reorged_at
-    return now + max(block, min((now - began) / SLOWING, settings().poll_slowest))
+    slowest = settings().poll_slowest if deposit.current is S.WATCHING else LATE_SLOWEST
+    return now + max(block, min((now - began) / SLOWING, slowest))

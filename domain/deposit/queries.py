@@ -1,11 +1,12 @@
 """Every SELECT and lock of deposits."""
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, exists, func, select, text, tuple_, update
+from sqlalchemy import ARRAY, ColumnElement, Row, Text, any_, func, literal, select, text, update
 from sqlalchemy.orm import Session
 
 from domain.deposit.models import (
@@ -25,6 +26,11 @@ _ADDRESSES = text(
     JOIN deposit_addresses AS known ON known.chain = asked.chain AND known.address = asked.address
     """
 )
+
+
+def _any_of(given: Collection[str]) -> ColumnElement[Any]:
+    """One parameter however many there are: a statement holds no more than 65,535, and a block may pay more often."""
+    return any_(literal(list(given), ARRAY(Text)))
 
 
 def addresses(session: Session, keys: Collection[tuple[str, str]]) -> Sequence[Row[Any]]:
@@ -50,7 +56,7 @@ def first_allotment(session: Session, chain: str) -> datetime | None:
 
 def owners(session: Session, chain: str, given: Collection[str]) -> dict[str, DepositAddress]:
     rows = session.scalars(
-        select(DepositAddress).where(DepositAddress.chain == chain, DepositAddress.address.in_(given))
+        select(DepositAddress).where(DepositAddress.chain == chain, DepositAddress.address == _any_of(given))
     )
     return {row.address: row for row in rows}
 
@@ -123,7 +129,7 @@ def lock_waiting(session: Session, chain: str, given: Collection[str]) -> Sequen
         select(Deposit)
         .where(
             Deposit.chain == chain,
-            Deposit.address.in_(given),
+            Deposit.address == _any_of(given),
             Deposit.mode != Mode.TX,
             Deposit.final_at.is_(None),
             Deposit.state.in_(OPEN),
@@ -134,9 +140,32 @@ def lock_waiting(session: Session, chain: str, given: Collection[str]) -> Sequen
     ).all()
 
 
-def has_event(session: Session, deposit_id: UUID, event: str) -> bool:
-    return bool(
-        session.scalar(select(exists().where(DepositEvent.deposit_id == deposit_id, DepositEvent.event == event)))
+_NOTE_ON_ADDRESSES = text(
+    """
+    INSERT INTO deposit_events (deposit_id, at, event, state_before, state_after, detail)
+    SELECT deposits.id, :now, :event, deposits.state, deposits.state, told.detail
+    FROM unnest(cast(:addresses AS text[]), cast(:details AS jsonb[])) AS told (address, detail)
+    JOIN deposits ON deposits.chain = :chain AND deposits.address = told.address
+    WHERE deposits.mode <> 'tx' AND deposits.final_at IS NULL AND deposits.state = ANY(:open)
+      AND NOT EXISTS (SELECT FROM deposit_events AS noted WHERE noted.deposit_id = deposits.id AND noted.event = :event)
+    """
+)
+
+
+def note_on_addresses(
+    session: Session, chain: str, event: str, details: Mapping[str, Mapping[str, Any]], *, now: datetime
+) -> None:
+    """A line in the history of every deposit that waits on one of these addresses, once for ever. Locks no deposit."""
+    session.execute(
+        _NOTE_ON_ADDRESSES,
+        {
+            "chain": chain,
+            "event": event,
+            "addresses": list(details),
+            "details": [json.dumps(detail) for detail in details.values()],
+            "open": sorted(OPEN),
+            "now": now,
+        },
     )
 
 
@@ -157,18 +186,22 @@ def claimed_by_others(session: Session, deposit: Deposit, chain_tx: str) -> froz
     )
 
 
+_CLAIMED = text(
+    """
+    SELECT known.chain_tx, known.index
+    FROM unnest(cast(:txs AS text[]), cast(:indices AS bigint[])) AS asked (chain_tx, index)
+    JOIN deposit_transfers AS known ON known.chain = :chain AND known.chain_tx = asked.chain_tx
+                                   AND known.index = asked.index AND known.orphaned_at IS NULL
+    """
+)
+
+
 def claimed(session: Session, chain: str, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
     """Those of the transfers (chain_tx, index) that belong to a deposit already."""
     if not keys:
         return set()
-    rows = session.execute(
-        select(DepositTransfer.chain_tx, DepositTransfer.index).where(
-            DepositTransfer.chain == chain,
-            DepositTransfer.orphaned_at.is_(None),
-            tuple_(DepositTransfer.chain_tx, DepositTransfer.index).in_(keys),
-        )
-    )
-    return {(row[0], row[1]) for row in rows}
+    asked = {"chain": chain, "txs": [chain_tx for chain_tx, _ in keys], "indices": [index for _, index in keys]}
+    return {(row[0], row[1]) for row in session.execute(_CLAIMED, asked)}
 
 
 def deposits_in_blocks(session: Session, chain: str, hashes: Collection[str]) -> list[tuple[UUID, str]]:

@@ -6,7 +6,8 @@ are gone are undone first, deposit by deposit, and only then does the cursor go 
 """
 
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from chains.base import Block, ChainReader, Head, Scan
+from chains.base import Block, ChainReader, Head, Scan, Transfer
 from config.assets import Chain, registry
 from core import clock
 from core.errors import InvariantError, NotFoundError, TransientError
@@ -30,6 +31,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 CLOCK_MARGIN = timedelta(minutes=2)
 """How far a block's clock may be behind ours."""
+KEPT_AT_ONCE = 1_000
+"""Transfers kept in one transaction; more only where they are all of one block."""
 RUNNING = "running"
 STOPPED = "stopped"
 
@@ -46,7 +49,7 @@ def scan(reader: ChainReader) -> None:
     except TransientError as error:
         log.warning("chain.unread", chain=reader.id, error=str(error))
         with transaction() as session:
-            note_failure(session, reader.id, error, now=clock.now())
+            note_failure(session, reader.id, error, by="scan", now=clock.now())
 
 
 def restart(session: Session, chain: str, *, next_block: int, actor: str, reason: str) -> ChainCursor:
@@ -59,6 +62,7 @@ def restart(session: Session, chain: str, *, next_block: int, actor: str, reason
     )
     session.execute(delete(ChainBlock).where(ChainBlock.chain == chain))  # the next scan reads what lies before
     cursor.next_block = next_block
+    cursor.read_until = None  # what expires by it waits until the blocks have been scanned again
     cursor.status = RUNNING
     cursor.last_error = cursor.failing_since = None
     cursor.updated_at = clock.now()
@@ -70,16 +74,17 @@ def _scan_some(reader: ChainReader) -> bool:
     chain = registry().chains[reader.id]
     with transaction() as session:
         cursor = queries.cursor(session, chain.id)
-        since = queries.first_allotment(session, chain.id)
-    if since is None:
-        return False
+        begun = cursor is not None and cursor.next_block is not None
+        since = None if begun else queries.first_allotment(session, chain.id)  # reads every address: once is enough
     if cursor is not None and cursor.status == STOPPED:
         log.error("scan.stopped", chain=chain.id, error=cursor.last_error)
         return False
-    head = reader.head()
     if cursor is None or cursor.next_block is None:
-        _begin(reader, chain, head, since)
+        if since is None:
+            return False
+        _begin(reader, chain, reader.head(), since)
         return True
+    head = reader.head()
     first = cursor.next_block
     with transaction() as session:
         parent = queries.stored_hash(session, chain.id, first - 1)
@@ -103,9 +108,30 @@ def _scan_range(reader: ChainReader, chain: Chain, head: Head, first: int, paren
     if parent is not None and found.blocks[0].parent_hash != parent:
         _rewind(reader, chain, first)
         return True
-    with transaction() as session:
-        _keep(session, chain, found, parent)
+    for part in _parts(found):
+        with transaction() as session:
+            if not _keep(session, chain, part, parent):
+                return False
+        parent = part.blocks[-1].hash
     return last < head.latest.number
+
+
+def _parts(found: Scan) -> Iterator[Scan]:
+    """The scan in parts of whole blocks, each small enough for one transaction: a flood of payments, or the backlog of
+    an outage, must not be kept all or nothing, since it would then be nothing each time.
+    """
+    in_block: dict[int, list[Transfer]] = defaultdict(list)
+    for transfer in found.transfers:
+        in_block[transfer.block_number].append(transfer)
+    blocks: list[Block] = []
+    transfers: list[Transfer] = []
+    for block in found.blocks:
+        if blocks and len(transfers) + len(in_block[block.number]) > KEPT_AT_ONCE:
+            yield Scan(tuple(blocks), tuple(transfers))
+            blocks, transfers = [], []
+        blocks.append(block)
+        transfers += in_block[block.number]
+    yield Scan(tuple(blocks), tuple(transfers))
 
 
 def _at_the_head(reader: ChainReader, chain: Chain, head: Head, first: int, parent: str | None) -> bool:
@@ -114,7 +140,7 @@ def _at_the_head(reader: ChainReader, chain: Chain, head: Head, first: int, pare
         _rewind(reader, chain, first)
         return True
     with transaction() as session:
-        note_read(session, chain.id, now=clock.now())
+        note_read(session, chain.id, by="scan", now=clock.now())
     return False
 
 
@@ -125,21 +151,22 @@ def _is_unbroken(blocks: Sequence[Block], first: int, last: int) -> bool:
     )
 
 
-def _keep(session: Session, chain: Chain, found: Scan, parent: str | None) -> None:
+def _keep(session: Session, chain: Chain, found: Scan, parent: str | None) -> bool:
     """Keep what was found and move the cursor, at once; nothing, if another scan has moved it meanwhile."""
     first, last = found.blocks[0].number, found.blocks[-1]
     cursor = queries.cursor(session, chain.id, locked=True)
     if cursor is None or cursor.next_block != first or cursor.status != RUNNING:
-        return
+        return False
     if queries.stored_hash(session, chain.id, first - 1) != parent:
-        return
+        return False
     now = clock.now()
     attribute(session, chain.id, found.transfers, now=now)
     _store(session, chain, found.blocks)
     cursor.next_block = last.number + 1
     cursor.read_until = last.time
     cursor.last_read_at = cursor.updated_at = now
-    cursor.failing_since = cursor.last_error = None
+    note_read(session, chain.id, by="scan", now=now)
+    return True
 
 
 def _store(session: Session, chain: Chain, blocks: Sequence[Block]) -> None:
@@ -163,7 +190,7 @@ def _begin(reader: ChainReader, chain: Chain, head: Head, since: datetime) -> No
     """Set the cursor to the first block that can hold a payment to any of our addresses."""
     first = _first_block_since(reader, head, since - CLOCK_MARGIN)
     with transaction() as session:
-        note_read(session, chain.id, now=clock.now())
+        note_read(session, chain.id, by="scan", now=clock.now())
         cursor = queries.cursor(session, chain.id, locked=True)
         if cursor is not None and cursor.next_block is None:
             cursor.next_block = first

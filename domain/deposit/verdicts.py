@@ -100,8 +100,17 @@ def find(deposit: Deposit, tx: ChainTx, block: Block, *, claimed: frozenset[int]
     free = [transfer for transfer in paid if transfer.index not in claimed]
     if not free:
         return Finding(Reason.DUPLICATE)
-    chosen = min(free, key=lambda transfer: (transfer.units != deposit.units_expected, transfer.index))
-    if chosen.units < registry().assets[deposit.asset].units_min:
+    units_min = registry().assets[deposit.asset].units_min
+    chosen = min(
+        free,
+        key=lambda transfer: (
+            not units_min <= transfer.units <= UNITS_MAX,  # dust beside a payment is not the payment
+            transfer.units != deposit.units_expected,
+            not is_within(deposit, transfer.units),
+            transfer.index,
+        ),
+    )
+    if chosen.units < units_min:
         return Finding(Reason.BELOW_MINIMUM)
     if chosen.units > UNITS_MAX:
         return Finding(Reason.TOO_LARGE)

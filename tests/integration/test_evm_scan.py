@@ -182,7 +182,27 @@ def test_a_refusal_that_no_splitting_mends_ends_soon(dev_chain: DevChain, make_r
     with proxy(dev_chain.url, refuse) as node:
         with pytest.raises(TransientError, match="not available"):
             make_reader(node.url).scan(last - 63, last, [dev_chain.new_account()])
-        assert node.methods.count("eth_getLogs") == 7
+        assert node.methods.count("eth_getLogs") == 7 + 1  # the last of it for known tokens only
+
+
+def test_a_block_filled_with_worthless_tokens_hides_no_payment(
+    dev_chain: DevChain, make_reader: MakeReader, token: Token, emitter: str
+) -> None:
+    payee = dev_chain.new_account()
+    with dev_chain.no_mining():
+        for _ in range(3):
+            dev_chain.transact(emitter, "forgeMany(address,address[],uint256)", payee, [payee] * 5, 2**256 - 1)
+        paid = dev_chain.send_token(token.address, payee, 5)
+        last = dev_chain.mine()
+
+    def refuse(body: Any, answers: Any) -> Any:
+        logs = {call["id"] for call in body if call["method"] == "eth_getLogs"}
+        error = {"code": -32005, "message": "query returned more than 10 results"}
+        return [{"id": a["id"], "error": error} if a["id"] in logs and len(a["result"]) > 10 else a for a in answers]
+
+    with proxy(dev_chain.url, refuse) as node:
+        found = make_reader(node.url).scan(last - 3, last, [payee]).transfers
+    assert [(each.chain_tx, each.asset, each.units) for each in found] == [(paid, token.asset, 5)]
 
 
 class TestTheChainChangesUnderTheScan:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from chains import registry
+from chains.evm.reader import EvmReader
 from config import assets, settings
 from core.errors import PermanentError
 
@@ -48,6 +49,7 @@ def test_the_recursion_limit_stays_what_it_was() -> None:
 import sys
 before = sys.getrecursionlimit()
 from chains import registry
+from chains.evm.reader import EvmReader
 registry.get("eip155:56")
 assert "web3" in sys.modules and sys.getrecursionlimit() == before
 """
@@ -59,9 +61,24 @@ def test_a_forked_worker_makes_readers_of_its_own() -> None:
     code = """
 import os
 from chains import registry
+from chains.evm.reader import EvmReader
 before = registry.get("eip155:56")
 if not (child := os.fork()):
     os._exit(registry.get("eip155:56") is before)
 assert os.waitpid(child, 0)[1] == 0, "the child uses its parent's connections"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["bep20:0x55d398326f99059ff775485246999027b3197955"], "neither"),  # taken for BNB, a wei would be a dollar
+        (["erc20:0x55d398326f99059ff7754852"], "neither"),
+        (["slip44:714", "slip44:60"], "one coin"),
+    ],
+)
+def test_an_asset_that_could_be_taken_for_another_is_refused(ids: list[str], message: str) -> None:
+    chain = assets.registry().chains["eip155:56"].model_copy(update={"rpc_urls": ("http://127.0.0.1:1/",)})
+    with pytest.raises(PermanentError, match=message):
+        EvmReader(chain, [assets.Asset(id=f"{chain.id}/{id_}", symbol="X", scale=18) for id_ in ids])

@@ -31,6 +31,15 @@ def test_of_several_transfers_the_one_that_was_expected_is_taken() -> None:
     assert found.transfer is several[0]
 
 
+def test_dust_beside_a_payment_is_not_taken_for_it() -> None:
+    for dust in (1, 10**38):
+        several = [transfer(units=dust), transfer(index=3), transfer(index=5, units=10**18 - 1)]
+        assert find(deposit(), tx(*several), block(), claimed=frozenset()).transfer is several[1]
+    near = [transfer(units=5 * 10**17), transfer(index=3, units=10**18 - 1)]
+    asked = deposit(units_expected=10**18, tolerance_bps=1)
+    assert find(asked, tx(*near), block(), claimed=frozenset()).transfer is near[1]
+
+
 def test_only_what_nobody_else_has_counts() -> None:
     assert reason(transfer(), claimed=frozenset({NATIVE_INDEX})) is Reason.DUPLICATE
     assert reason(transfer(), transfer(index=3), claimed=frozenset({NATIVE_INDEX})) is None

@@ -9,8 +9,9 @@ import pytest
 from chains.evm.reader import EvmReader
 from config.assets import registry
 from core.db import transaction
-from core.errors import InvariantError
+from core.errors import InvariantError, TransientError
 from domain.deposit import queries, record, scan, service
+from domain.deposit.attribute import attribute
 from domain.deposit.models import ChainCursor
 from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, SOON, SUSPENSE, Desk
 from tests.support.evm import CHAIN
@@ -305,3 +306,64 @@ def test_a_reorg_deeper_than_what_is_stored_stops_the_scan_until_a_person_has_lo
         service.restart_scan(session, CHAIN, next_block=desk.dev.height - 5, actor="ann", reason="it was the node")
     desk.dev.send(deposit.address, ETHER)
     assert desk.settle(deposit).state == "credited"
+
+
+def test_a_flood_is_kept_block_by_block_and_goes_on_where_it_stopped(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deposit = desk.by_address()
+    desk.scan()
+    began = cursor().next_block
+    assert began is not None
+    for _ in range(4):
+        desk.dev.send(deposit.address, 1_000)
+    monkeypatch.setattr(scan, "KEPT_AT_ONCE", 2)
+    kept: list[int] = []
+
+    def fails_the_second_time(session: Any, chain: str, transfers: Any, *, now: Any) -> None:
+        if kept:
+            raise TransientError("the database is slow today")
+        kept.append(len(transfers))
+        attribute(session, chain, transfers, now=now)
+
+    monkeypatch.setattr(scan, "attribute", fails_the_second_time)
+    desk.scan()
+    assert (kept, cursor().next_block) == ([2], began + 2)
+    monkeypatch.undo()
+    desk.settle(deposit)
+    assert sorted(each.state for each in desk.all()) == ["credited", "suspended", "suspended", "suspended"]
+    assert desk.balance(CUSTODY) == 4_000
+
+
+def test_more_payments_than_a_statement_has_parameters_can_be_looked_up(desk: Desk) -> None:
+    deposit = desk.by_address()
+    chain_tx = desk.dev.send(deposit.address, ETHER)
+    desk.scan()
+    many = [(chain_tx, index) for index in range(-1, 70_000)]
+    with transaction() as session:
+        assert queries.claimed(session, CHAIN, many) == {(chain_tx, -1)}
+        assert len(queries.lock_waiting(session, CHAIN, [str(index) for index in range(70_000)])) == 0
+        assert queries.owners(session, CHAIN, [deposit.address] * 70_000).keys() == {deposit.address}
+
+
+def test_what_is_worth_nothing_waits_for_no_deposit(desk: Desk) -> None:
+    deposit = desk.by_address()
+    desk.scan()
+    desk.dev.send(deposit.address, 0)
+    desk.dev.send(deposit.address, 99)  # below units_min
+    before = cursor().next_block
+    with transaction() as session:
+        queries.lock(session, deposit.id)  # somebody works on it
+        desk.scan()
+    assert before is not None and cursor().next_block == before + 2
+
+
+def test_a_scan_that_begins_again_expires_nothing_that_it_has_not_read(desk: Desk) -> None:
+    deposit = desk.by_address(deadline_at=SOON)
+    desk.dev.mine(3)
+    desk.scan()
+    with transaction() as session:
+        service.restart_scan(session, CHAIN, next_block=0, actor="ann", reason="it was the node")
+    assert desk.poll(deposit).state == "watching"
+    desk.scan()
+    assert desk.poll(deposit).state == "expired"

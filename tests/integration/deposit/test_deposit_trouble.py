@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from chains.base import Block, ChainTx, Head, Scan, TxStatus
+from chains.base import Block, ChainReader, ChainTx, Head, Scan, TxStatus
 from chains.evm.reader import EvmReader
 from config.assets import registry
 from core import clock
 from core.db import transaction
 from core.errors import InvariantError, PermanentError, TransientError
 from core.ids import new_id
-from core.jobs import Job
+from core.jobs import SYSTEM_TENANT, Job
 from domain.deposit import follow, queries, service
 from domain.deposit import record as recording
 from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, Desk
@@ -52,7 +52,7 @@ def test_a_node_that_is_down_delays_and_is_noted_and_kills_no_job(desk: Desk) ->
     with transaction() as session:
         cursor = queries.cursor(session, CHAIN)
     assert cursor is not None
-    assert cursor.last_error == "connection refused"
+    assert cursor.last_error == "scan: connection refused"
     since = cursor.failing_since
     assert since is not None
     real, desk.reader = desk.reader, Down()
@@ -123,6 +123,77 @@ def test_one_bad_row_does_not_stop_the_others_and_becomes_a_job_of_its_own(
     monkeypatch.undo()
     assert desk.look(bad).state == "credited"  # replayed, it takes its place again
     assert desk.get(bad).next_poll_at is not None
+
+
+class Unwilling:
+    """A node that refuses some of what it is asked."""
+
+    def __init__(self, real: ChainReader, *, chain_tx: str | None = None, scans: bool = True) -> None:
+        self.id = real.id
+        self._real, self._chain_tx, self._scans = real, chain_tx, scans
+
+    def head(self) -> Head:
+        return self._real.head()
+
+    def blocks(self, numbers: Sequence[int]) -> Mapping[int, Block]:
+        return self._real.blocks(numbers)
+
+    def chain_txs(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        if self._chain_tx in ids:
+            raise TransientError("response too large")
+        return self._real.chain_txs(ids)
+
+    def nonces(self, addresses: Sequence[str], *, block: int | None = None) -> Mapping[str, int]:
+        return self._real.nonces(addresses, block=block)
+
+    def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:
+        if not self._scans:
+            raise TransientError("eth_getLogs is not available")
+        return self._real.scan(first, last, addresses)
+
+
+def test_a_transaction_that_no_node_hands_out_does_not_stop_the_others(desk: Desk) -> None:
+    first, bad, last = (desk.by_hash(desk.dev.send(desk.shared, ETHER)) for _ in range(3))
+    desk.dev.mine()
+    real = desk.reader
+    desk.reader = Unwilling(real, chain_tx=bad.chain_tx)
+    desk.poll()
+    assert [desk.get(each).state for each in (first, bad, last)] == ["credited", "watching", "credited"]
+    assert desk.get(bad).next_poll_at is None
+    with transaction() as session:
+        job = session.scalars(select(Job).where(Job.subject == bad.subject).order_by(Job.id.desc())).first()
+    assert job is not None and (job.task, job.tenant) == ("tx_monitor.look", SYSTEM_TENANT)
+    with pytest.raises(TransientError):  # until it is a dead letter
+        desk.look(bad)
+    desk.reader = real
+    assert desk.look(bad).state == "credited"
+
+
+def test_a_deposit_of_an_asset_that_left_the_registry_does_not_stop_the_others(desk: Desk) -> None:
+    good, bad = desk.by_hash(desk.dev.send(desk.shared, ETHER)), desk.by_hash("0x" + "ab" * 32)
+    with transaction() as session:
+        session.execute(update(service.Deposit).where(service.Deposit.id == bad.id).values(asset=f"{CHAIN}/slip44:1"))
+    desk.dev.mine()
+    desk.poll()
+    assert desk.said(good) == ("credited", None)
+    assert desk.get(bad).next_poll_at is None
+
+
+def test_a_scan_that_fails_is_not_hidden_by_polls_that_go_on(desk: Desk) -> None:
+    deposit = desk.by_hash(desk.dev.send(desk.shared, ETHER))
+    desk.by_address()
+    desk.scan()
+    desk.dev.mine()
+    service.scan(Unwilling(desk.reader, scans=False))
+    desk.poll(deposit)
+    with transaction() as session:
+        cursor = queries.cursor(session, CHAIN)
+    assert cursor is not None and cursor.failing_since is not None
+    assert cursor.last_error == "scan: eth_getLogs is not available"
+    desk.scan()
+    with transaction() as session:
+        cursor = queries.cursor(session, CHAIN)
+    assert cursor is not None and cursor.failing_since is None and cursor.last_error is None
 
 
 def test_polls_and_looks_at_once_credit_once(desk: Desk) -> None:

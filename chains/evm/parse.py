@@ -135,6 +135,8 @@ def _transfers(tx: Json, receipt: Json, assets: Assets) -> tuple[Transfer, ...]:
     for log in listing(receipt.get("logs")):
         if hash_of(mapping(log).get("blockHash")) != hash_of(receipt.get("blockHash")):
             raise MalformedError("a receipt holds a log of another block")
+        if hash_of(log.get("transactionHash")) != hash_of(tx.get("hash")):
+            raise MalformedError("a receipt holds a log of another transaction")
         found.append(token_transfer(log, assets))
     return tuple(transfer for transfer in found if transfer is not None)
 

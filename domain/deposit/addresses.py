@@ -5,7 +5,6 @@ An allotted address has one owner for ever, because money can arrive on it for e
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
@@ -77,9 +76,10 @@ _FREE = text(
     ORDER BY address LIMIT :count FOR UPDATE SKIP LOCKED
     """
 )
+# By PostgreSQL's clock: the first scan of a chain begins with this time, and one machine's clock may be an hour ahead.
 _ALLOT = text(
     """
-    UPDATE deposit_addresses AS taken SET owner_account = wanted.account, allotted_at = :now
+    UPDATE deposit_addresses AS taken SET owner_account = wanted.account, allotted_at = now()
     FROM unnest(cast(:chains AS text[]), cast(:addresses AS text[]), cast(:accounts AS text[]))
       AS wanted (chain, address, account)
     WHERE taken.chain = wanted.chain AND taken.address = wanted.address
@@ -89,7 +89,7 @@ _ALLOT = text(
 )
 
 
-def allot(session: Session, owners: Sequence[Owner], *, now: datetime) -> dict[Owner, str]:
+def allot(session: Session, owners: Sequence[Owner]) -> dict[Owner, str]:
     """The address of each owner: the one they have, or a free one of the pool. An owner is missing if none is left."""
     if not owners:
         return {}
@@ -108,11 +108,11 @@ def allot(session: Session, owners: Sequence[Owner], *, now: datetime) -> dict[O
         those = [owner for owner in without if (owner.tenant, owner.chain) == (tenant, chain)]
         free = session.scalars(_FREE, {"tenant": tenant, "chain": chain, "count": len(those)}).all()
         taken.update(zip(those, free, strict=False))
-    allot_given(session, {(owner.chain, address): owner.account for owner, address in taken.items()}, now=now)
+    allot_given(session, {(owner.chain, address): owner.account for owner, address in taken.items()})
     return found | taken
 
 
-def allot_given(session: Session, wanted: Mapping[tuple[str, str], str], *, now: datetime) -> set[tuple[str, str]]:
+def allot_given(session: Session, wanted: Mapping[tuple[str, str], str]) -> set[tuple[str, str]]:
     """Give free addresses (chain, address) to accounts. Returns those given: an address not among them was taken."""
     if not wanted:
         return set()
@@ -122,7 +122,6 @@ def allot_given(session: Session, wanted: Mapping[tuple[str, str], str], *, now:
             "chains": [chain for chain, _ in wanted],
             "addresses": [address for _, address in wanted],
             "accounts": list(wanted.values()),
-            "now": now,
         },
     )
     return {(row.chain, row.address) for row in rows}

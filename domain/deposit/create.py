@@ -93,7 +93,7 @@ def create_many(session: Session, news: Sequence[NewDeposit]) -> list[Deposit | 
     """
     now = clock.now()
     results: list[_Checked | InvalidRequestError] = [_check_or_refuse(new, now) for new in news]
-    _resolve_addresses(session, results, now)
+    _resolve_addresses(session, results)
     made: list[Deposit | InvalidRequestError] = []
     rows: list[Deposit] = []
     metadata: list[str] = []
@@ -215,22 +215,22 @@ def _is_keepable(metadata: dict[str, Any], kept: str) -> bool:
 # --- addresses ---------------------------------------------------------------------------------------------------
 
 
-def _resolve_addresses(session: Session, results: list[_Checked | InvalidRequestError], now: datetime) -> None:
+def _resolve_addresses(session: Session, results: list[_Checked | InvalidRequestError]) -> None:
     """Check each address against the tenant's, allot where that is asked for; a request that can't be becomes why."""
-    _resolve_given(session, results, now)
+    _resolve_given(session, results)
     wanting = [
         (index, item, Owner(item.new.tenant, item.chain, item.new.account))
         for index, item in enumerate(results)
         if isinstance(item, _Checked) and item.address is None
     ]
-    allotted = addresses.allot(session, [owner for _, _, owner in wanting], now=now)
+    allotted = addresses.allot(session, [owner for _, _, owner in wanting])
     for index, item, owner in wanting:
         item.address = allotted.get(owner)
         if item.address is None:
             results[index] = ConflictError(f"the pool has no free address on {item.chain}", field="address")
 
 
-def _resolve_given(session: Session, results: list[_Checked | InvalidRequestError], now: datetime) -> None:
+def _resolve_given(session: Session, results: list[_Checked | InvalidRequestError]) -> None:
     given = {
         index: (item, (item.chain, item.address))
         for index, item in enumerate(results)
@@ -247,7 +247,7 @@ def _resolve_given(session: Session, results: list[_Checked | InvalidRequestErro
             owners.setdefault(key, item.new.account)  # free: the first to name it in a batch gets it
     if not owners:
         return
-    allotted = addresses.allot_given(session, owners, now=now)
+    allotted = addresses.allot_given(session, owners)
     for index, (item, key) in given.items():
         if (
             key in owners

@@ -79,6 +79,11 @@ def test_a_receipt_with_a_log_of_another_block_is_malformed() -> None:
         parse.chain_tx(TX, TX_JSON, RECEIPT | {"logs": [log(blockHash=TX)]}, ASSETS)
 
 
+def test_a_receipt_with_a_log_of_another_transaction_is_malformed() -> None:
+    with pytest.raises(parse.MalformedError, match="another transaction"):
+        parse.chain_tx(TX, TX_JSON, RECEIPT | {"logs": [log(transactionHash=BLOCK)]}, ASSETS)
+
+
 ODD = st.one_of(
     st.none(),
     st.booleans(),

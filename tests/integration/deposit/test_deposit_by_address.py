@@ -5,9 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 
 from chains.evm.reader import EvmReader
 from config.assets import registry
+from core import clock
 from core.db import transaction
 from core.errors import InvariantError, TransientError
 from domain.deposit import queries, record, scan, service
@@ -35,6 +37,13 @@ def test_a_payment_to_an_allotted_address_is_found_and_credited(desk: Desk) -> N
     assert desk.settle(deposit).state == "credited"
     assert desk.balance(ACCOUNT) == ETHER
     assert cursor().next_block == desk.dev.height + 1
+
+
+def test_the_first_payment_is_found_though_the_clock_of_who_allotted_was_ahead(desk: Desk) -> None:
+    with time_machine.travel(clock.now() + timedelta(hours=1)):
+        deposit = desk.by_address()
+    desk.dev.send(deposit.address, ETHER)
+    assert desk.settle(deposit).state == "credited"
 
 
 def test_tokens_and_coins_are_told_apart_on_one_address(desk: Desk) -> None:

@@ -164,10 +164,18 @@ class DevChain:
 
     def wait_mined(self, chain_tx: str) -> None:
         deadline = time.monotonic() + MINED_TIMEOUT_S
-        while self.receipt(chain_tx) is None:
+        while not self._mined(chain_tx):
             if time.monotonic() > deadline:
                 raise DevChainError(f"{chain_tx} was not mined within {MINED_TIMEOUT_S:.0f} s")
             time.sleep(0.005)
+
+    def _mined(self, chain_tx: str) -> bool:
+        """Whether every view of the node has it: under load the receipt can be there an instant before the rest."""
+        receipt = self.receipt(chain_tx)
+        if receipt is None:
+            return False
+        seen = self.rpc("eth_getTransactionByHash", chain_tx)
+        return bool(seen and seen["blockHash"]) and self.height >= int(receipt["blockNumber"], 16)
 
     # Blocks
 

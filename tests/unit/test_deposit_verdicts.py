@@ -14,6 +14,8 @@ from domain.deposit.verdicts import Sight, find, is_deep, is_final, is_within, n
 from tests.unit.deposit_facts import CHAIN_TX, NOW, PAYER, TOKEN, US, block, block_hash, deposit, head, transfer, tx
 
 S = DepositState
+D = 10**6
+"""A dollar of the token."""
 STRANGER = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 
 
@@ -22,10 +24,12 @@ def reason(*transfers: Transfer, claimed: frozenset[int] = frozenset(), **fields
 
 
 def test_of_several_transfers_the_one_that_was_expected_is_taken() -> None:
-    several = [transfer(index=index, asset=TOKEN, units=units) for index, units in ((4, 10), (7, 30), (9, 30))]
-    found = find(deposit(asset=TOKEN, units_expected=30), tx(*several), block(), claimed=frozenset())
+    several = [
+        transfer(index=index, asset=TOKEN, units=units) for index, units in ((4, 10 * D), (7, 30 * D), (9, 30 * D))
+    ]
+    found = find(deposit(asset=TOKEN, units_expected=30 * D), tx(*several), block(), claimed=frozenset())
     assert found.transfer is several[1]
-    found = find(deposit(asset=TOKEN, units_expected=30), tx(*several), block(), claimed=frozenset({7}))
+    found = find(deposit(asset=TOKEN, units_expected=30 * D), tx(*several), block(), claimed=frozenset({7}))
     assert found.transfer is several[2]
     found = find(deposit(asset=TOKEN), tx(*several[::-1]), block(), claimed=frozenset())
     assert found.transfer is several[0]

@@ -1,14 +1,17 @@
 """PostgreSQL: one engine a process, short transactions, and the role that may not rewrite the books."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString
 from uuid import UUID
 
+import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, DateTime, Engine, MetaData, Text, create_engine, func
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
 from config import settings
@@ -72,6 +75,44 @@ def single_statement() -> Iterator[Connection]:
     """A connection on which each statement is a transaction of its own: one round trip instead of three."""
     with engine().connect() as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+class Direct:
+    """A driver's connection on which each statement is a transaction of its own, for the one hot path that needs it."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def scalar(self, statement: LiteralString, parameters: Sequence[Any]) -> Any:
+        """The first column of the first row."""
+        row = self._connection.execute(statement, parameters).fetchone()
+        return None if row is None else row[0]
+
+
+@contextmanager
+def direct() -> Iterator[Direct]:
+    """Like `single_statement`, but without SQLAlchemy's share of the work, about 60 us of CPU. Raises the same errors."""
+    pooled = engine().raw_connection()
+    driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+    try:
+        driver.set_autocommit(True)
+        yield Direct(driver)
+        driver.set_autocommit(False)
+    except psycopg.Error as error:
+        if driver.broken or driver.closed:
+            pooled.invalidate(error)
+        else:
+            driver.set_autocommit(False)
+        raise DBAPIError.instance(None, None, error, psycopg.Error) from error
+    except BaseException:
+        # What the caller raises leaves the connection idle; what tore a statement in two has broken it.
+        if driver.broken or driver.closed or driver.info.transaction_status != TransactionStatus.IDLE:
+            pooled.invalidate()
+        else:
+            driver.set_autocommit(False)
+        raise
+    finally:
+        pooled.close()
 
 
 @contextmanager

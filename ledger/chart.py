@@ -37,12 +37,21 @@ class Side(StrEnum):
         return -1 if self is Side.DEBIT else 1
 
 
+STRIPES = 16
+"""Rows over which a busy account of ours is spread (ADR 11)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the chart says of a code. `floor` bounds the balance on the normal side; None means it may go anywhere."""
+    """What the chart says of a code. `floor` bounds the balance on the normal side; None means it may go anywhere.
+
+    An account that every customer's money passes through is kept in several rows (`stripes`), so that posts needn't
+    wait for one another. Only without bounds: whether a sum of rows is above a floor can't be said from one of them.
+    """
 
     kind: Kind
     floor: int | None = None
+    stripes: int = 1
 
     @property
     def normal_side(self) -> Side:
@@ -52,9 +61,12 @@ class Rule:
 AVAILABLE = Rule(Kind.LIABILITY, floor=0)
 OWED = Rule(Kind.ASSET, floor=0)  # what they owe us; below zero we would owe them, and that belongs in `available`
 HELD = Rule(Kind.LIABILITY)
-CUSTODY = Rule(Kind.ASSET)  # no floor: the chain is the truth there, and the books must be able to be behind it
-SUSPENSE = Rule(Kind.LIABILITY)
-FEES = Rule(Kind.INCOME)
+# No floor: the chain is the truth there, and the books must be able to be behind it.
+CUSTODY = Rule(Kind.ASSET, stripes=STRIPES)
+SUSPENSE = Rule(Kind.LIABILITY, stripes=STRIPES)
+FEES = Rule(Kind.INCOME, stripes=STRIPES)
+ROUNDING = Rule(Kind.INCOME, stripes=STRIPES)
+CLEARING = Rule(Kind.EQUITY, stripes=STRIPES)
 
 
 @lru_cache(maxsize=10_000)
@@ -74,6 +86,10 @@ def rule(code: str) -> Rule:
             return SUSPENSE
         case ["house", "fees"]:
             return FEES
+        case ["house", "rounding"]:
+            return ROUNDING
+        case ["clearing", "fx"]:
+            return CLEARING
         case _:
             raise InvalidRequestError(f"the chart of accounts has no place for {code!r}", field="account")
 
@@ -115,3 +131,13 @@ def deposit_suspense() -> str:
 
 def fees() -> str:
     return "house:fees"
+
+
+def rounding() -> str:
+    """Where the remainders of conversions go, of the order of one smallest unit each."""
+    return "house:rounding"
+
+
+def fx_clearing() -> str:
+    """Between the two assets of a conversion. Its balances are our open position in each asset."""
+    return "clearing:fx"

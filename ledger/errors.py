@@ -3,15 +3,21 @@
 InvalidRequestError
 |- NotFoundError
 `- ConflictError
-   |- InsufficientFundsError    a floor would be crossed
-   `- AlreadyReversedError      under another reference
+   |- InsufficientFundsError    a floor would be crossed, or a hold binds the money
+   |- CeilingExceededError      an account would have more than it may
+   |- AccountFrozenError        nothing may leave it
+   |- AccountClosedError        nothing may move in it
+   |- AlreadyReversedError      under another reference
+   |- BatchRefusedError         all or nothing, and one of the batch could not be booked
+   `- HoldSettledError          the hold is no longer pending
 InvariantError
 `- ReferenceReusedError         one reference, two contents
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
-from core.errors import ConflictError, InvariantError
+from core.errors import ConflictError, InvariantError, TallyrailError
 
 
 class InsufficientFundsError(ConflictError):
@@ -24,12 +30,53 @@ class InsufficientFundsError(ConflictError):
         self.account, self.asset, self.available, self.needed = account, asset, available, needed
 
 
+class CeilingExceededError(ConflictError):
+    """The posting would take an account above its ceiling. `room` is what could still be put into it."""
+
+    def __init__(self, *, account: str, asset: str, room: int, offered: int) -> None:
+        super().__init__(f"{account} has room for {room} units of {asset}, and {offered} were offered", field="units")
+        self.account, self.asset, self.room, self.offered = account, asset, room, offered
+
+
+class AccountFrozenError(ConflictError):
+    """A person has frozen the account: what arrives is booked, and nothing leaves but the reversal of a journal."""
+
+    def __init__(self, account: str, asset: str) -> None:
+        super().__init__(f"{account} is frozen in {asset}: nothing may leave it", field="account")
+        self.account, self.asset = account, asset
+
+
+class AccountClosedError(ConflictError):
+    """The account is closed: nothing moves in it."""
+
+    def __init__(self, account: str, asset: str) -> None:
+        super().__init__(f"{account} is closed in {asset}", field="account")
+        self.account, self.asset = account, asset
+
+
 class AlreadyReversedError(ConflictError):
     """The journal was reversed before, under another reference."""
 
     def __init__(self, journal_id: UUID, by: UUID) -> None:
         super().__init__(f"journal {journal_id} was already reversed by journal {by}")
         self.journal_id, self.by = journal_id, by
+
+
+class BatchRefusedError(ConflictError):
+    """Some journals of an all-or-nothing batch can't be booked, so none was. `refused`: (reference, why) of each."""
+
+    def __init__(self, refused: Sequence[tuple[str, TallyrailError]], of: int) -> None:
+        reference, error = refused[0]
+        super().__init__(f"{len(refused)} of {of} journals can't be booked; the first is {reference!r}: {error}")
+        self.refused = tuple(refused)
+
+
+class HoldSettledError(ConflictError):
+    """The hold is not pending any more: it was posted, voided, or its deadline has passed."""
+
+    def __init__(self, hold_id: UUID, state: str) -> None:
+        super().__init__(f"hold {hold_id} is {state} already")
+        self.hold_id, self.state = hold_id, state
 
 
 class ReferenceReusedError(InvariantError):

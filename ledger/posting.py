@@ -1,37 +1,52 @@
 """Posting: the only way money moves in the books.
 
 A journal is a list of movements, each source -> destination, so it balances by construction. Its reference makes it
-idempotent for ever. A post takes two statements when its accounts exist: lock them in the order of their ids, then
-write journal, entries and balances at once. Nothing is written before every check has passed, so a caller may catch a
+idempotent for ever. A post is one call of a function in the database (ADR 13), which locks the accounts in the order of
+their ids, runs the postings and writes. Nothing is written before every check has passed, so a caller may catch a
 refusal and go on in the same transaction.
+
+`post` works in the caller's transaction, `book` in one of its own: where a journal is all there is to commit, that is a
+single round trip. Many journals at once: `ledger.batches`.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core.errors import InvalidRequestError, NotFoundError, TransientError
+from core import db
+from core.errors import InvalidRequestError, NotFoundError, TallyrailError, TransientError
 from core.ids import new_id
 from core.money import UNITS_MAX
 from ledger import statements
 from ledger.chart import rule
-from ledger.errors import AlreadyReversedError, InsufficientFundsError, ReferenceReusedError
+from ledger.errors import (
+    AccountClosedError,
+    AccountFrozenError,
+    AlreadyReversedError,
+    CeilingExceededError,
+    InsufficientFundsError,
+    ReferenceReusedError,
+)
 from ledger.models import LedgerAccount, LedgerEntry, LedgerJournal
-from ledger.statements import State
+from ledger.statements import Key, Scalar
 
+T = TypeVar("T")
 REFERENCE_LENGTH_MAX = 300
 _ASSET = re.compile(r"[A-Za-z0-9:/.%_-]{1,200}")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
 _ATTEMPTS = 5
-"""Each further attempt means that another transaction opened an account or booked this reference in between."""
+"""Each further one means that others did the same at the same moment."""
+DEADLOCK, RACE = "40P01", "40001"
+"""PostgreSQL's deadlock_detected and serialization_failure: the transaction did nothing and may be run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,26 +105,68 @@ def post(session: Session, journal: Journal) -> Posted:
     """Book the journal in the caller's transaction, once for ever by (tenant, reference).
 
     Opens accounts that don't exist yet as the chart says. Raises InvalidRequestError (units, asset or account that
-    can't be), InsufficientFundsError (a floor would be crossed) and ReferenceReusedError, all with nothing written.
+    can't be), InsufficientFundsError, CeilingExceededError, AccountFrozenError, AccountClosedError,
+    AlreadyReversedError and ReferenceReusedError, all with nothing written.
     """
-    _check(journal)
-    keys = sorted({(code, move.asset) for move in journal.postings for code in (move.source, move.destination)})
-    for _ in range(_ATTEMPTS):
-        states = statements.lock(session, journal.tenant, journal.reference, keys)
-        if states is None:
-            seen = statements.look(session, journal.tenant, journal.reference, keys)
-            if seen.journal_id is not None:
-                return _again(journal, seen.journal_id, seen.content_hash)
-            # Refuse on what is known so far, so that a refused posting doesn't leave empty accounts behind.
-            _plan(seen.states, journal.postings)
-            statements.open_accounts(session, journal.tenant, [state for state in seen.states if state.id is None])
-            continue
-        moves = _plan(states, journal.postings)
-        journal_id = new_id()
-        if statements.write(session, _row(journal, journal_id), states, moves):
-            return Posted(journal_id, created=True)
-        _refuse_second_reversal(session, journal)
-    raise TransientError(f"the accounts of {journal.reference!r} changed under {_ATTEMPTS} attempts to book it")
+    check(journal)
+    connection = session.connection()
+    scalar = scalar_of(connection)
+    posted = _attempt(scalar, journal)
+    if posted is not None:
+        return posted
+    with connection.begin_nested():  # a refused journal takes the accounts that were opened for it along
+        for _ in range(_ATTEMPTS):
+            keys = keys_of([journal])
+            statements.open_accounts(scalar, journal.tenant, list(keys))
+            posted = _attempt(scalar, journal)
+            if posted is not None:
+                return posted
+        raise TransientError(f"the accounts of {journal.reference!r} can't be opened")
+
+
+def book(journal: Journal) -> Posted:
+    """Book the journal in a transaction of its own, as `post` does. One round trip, where its accounts exist."""
+    check(journal)
+
+    def once() -> Posted:
+        with db.direct() as connection:
+            posted = _attempt(connection.scalar, journal)
+        if posted is not None:
+            return posted
+        with db.transaction() as session:
+            return post(session, journal)
+
+    return again(once)
+
+
+def again(once: Callable[[], T]) -> T:
+    """Run a transaction, and run it again if PostgreSQL has broken a deadlock or a race with another by ending it."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return once()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in (DEADLOCK, RACE):
+                raise
+    return once()
+
+
+def _attempt(scalar: Scalar, journal: Journal) -> Posted | None:
+    """None if an account is missing."""
+    keys, made = keys_of([journal]), new_id()
+    answer = statements.post(scalar, journal.tenant, [journal], [made], keys)
+    if answer is None:
+        return Posted(made, created=True)
+    if "missing" in answer:
+        return None
+    # Of two findings, that the reference is booked is the one that counts.
+    result = settled(journal, min(answer, key=lambda found: "id" not in found), list(keys))
+    if isinstance(result, TallyrailError):
+        raise result
+    return result
+
+
+def scalar_of(connection: Connection) -> Scalar:
+    return lambda statement, parameters: connection.exec_driver_sql(statement, tuple(parameters)).scalar()
 
 
 def reverse(
@@ -131,8 +188,8 @@ def reverse(
     InsufficientFundsError: then it is the caller's to say who bears it.
     """
     found = session.execute(
-        select(LedgerJournal.subject, LedgerAccount.code, LedgerEntry.asset, LedgerEntry.units)
-        .join(LedgerEntry, LedgerEntry.journal_id == LedgerJournal.id)
+        select(LedgerJournal.subject, LedgerAccount.code, LedgerAccount.asset, LedgerEntry.units)
+        .join(LedgerEntry, LedgerEntry.journal_number == LedgerJournal.number)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
         .where(LedgerJournal.tenant == tenant, LedgerJournal.id == journal_id)
         .order_by(LedgerEntry.position)
@@ -161,7 +218,7 @@ def reverse(
     )
 
 
-def _check(journal: Journal) -> None:
+def check(journal: Journal) -> None:
     """Refuse what no state of the books could accept."""
     if not journal.tenant:
         raise InvalidRequestError("a journal belongs to a tenant", field="tenant")
@@ -192,63 +249,35 @@ def _check_posting(move: Posting) -> None:
         raise InvalidRequestError("units must be above zero and have at most 38 digits", field="units")
 
 
-def _plan(states: Sequence[State], postings: Sequence[Posting]) -> list[statements.Move]:
-    """Run the postings over the states in order: every entry's running balance and version, or a refusal.
-
-    Works on copies of the balances, so it may run on what was only looked at and again on what is locked.
-    """
-    accounts = {(state.code, state.asset): state for state in states}
-    balances = {key: state.balance for key, state in accounts.items()}
-    versions = {key: state.version for key, state in accounts.items()}
-    moves = []
-    for index, move in enumerate(postings):
-        for half, (code, units) in enumerate(((move.source, -move.units), (move.destination, move.units))):
-            key = (code, move.asset)
-            state = accounts[key]
-            before = balances[key]
-            after = balances[key] = before + units
-            versions[key] += 1
-            sign = state.normal_side.sign
-            if state.floor is not None and sign * units < 0 and sign * after < state.floor:
-                raise InsufficientFundsError(
-                    account=code, asset=move.asset, available=sign * before - state.floor, needed=move.units
-                )
-            if abs(after) > UNITS_MAX:
-                raise InvalidRequestError(f"{code} would need more than 38 digits", field="units")
-            moves.append(
-                statements.Move(key=key, units=units, balance=after, version=versions[key], position=2 * index + half)
-            )
-    return moves
+def keys_of(journals: Sequence[Journal]) -> dict[Key, int]:
+    """The accounts of the journals, each with its place, from 1."""
+    keys: dict[Key, int] = {}
+    for journal in journals:
+        for move in journal.postings:
+            keys.setdefault((move.source, move.asset), len(keys) + 1)
+            keys.setdefault((move.destination, move.asset), len(keys) + 1)
+    return keys
 
 
-def _again(journal: Journal, journal_id: UUID, content_hash: bytes | None) -> Posted:
-    if content_hash != journal.content_hash():
-        raise ReferenceReusedError(journal.reference, journal_id)
-    return Posted(journal_id, created=False)
-
-
-def _refuse_second_reversal(session: Session, journal: Journal) -> None:
-    """Called when a unique index refused the journal's row: if it was not the one on references, it was this one."""
-    if journal.reverses is None:
-        return
-    by = session.execute(
-        select(LedgerJournal.id, LedgerJournal.reference).where(LedgerJournal.reverses == journal.reverses)
-    ).one_or_none()
-    if by is not None and by.reference != journal.reference:
-        raise AlreadyReversedError(journal.reverses, by.id)
-
-
-def _row(journal: Journal, journal_id: UUID) -> dict[str, Any]:
-    return {
-        "id": journal_id,
-        "tenant": journal.tenant,
-        "reference": journal.reference,
-        "content_hash": journal.content_hash(),
-        "category": journal.category,
-        "effective_at": journal.effective_at,
-        "correlation_id": journal.correlation_id,
-        "job_id": journal.job_id,
-        "subject": journal.subject,
-        "metadata": json.dumps(dict(journal.metadata)),
-        "reverses": journal.reverses,
-    }
+def settled(journal: Journal, found: Mapping[str, Any], codes: Sequence[Key]) -> Posted | TallyrailError:
+    """What one object of ledger_post's answer says of its journal."""
+    if "id" in found:
+        if found["hash"] != journal.content_hash().hex():
+            return ReferenceReusedError(journal.reference, UUID(found["id"]))
+        return Posted(UUID(found["id"]), created=False)
+    if "reversed_by" in found:
+        return AlreadyReversedError(journal.reverses or UUID(int=0), UUID(found["reversed_by"]))
+    code, asset = codes[found["account"] - 1]
+    available, units = int(found.get("available", 0)), int(found.get("units", 0))
+    match found["refused"]:
+        case "frozen":
+            error: TallyrailError = AccountFrozenError(code, asset)
+        case "closed":
+            error = AccountClosedError(code, asset)
+        case "floor":
+            error = InsufficientFundsError(account=code, asset=asset, available=available, needed=units)
+        case "ceiling":
+            error = CeilingExceededError(account=code, asset=asset, room=available, offered=units)
+        case _:
+            error = InvalidRequestError(f"{code} would need more than 38 digits", field="units")
+    return error

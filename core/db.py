@@ -91,7 +91,7 @@ class Direct:
 
 @contextmanager
 def direct() -> Iterator[Direct]:
-    """Like `single_statement`, but without SQLAlchemy's share of the work, about 60 us of CPU. Raises the same errors."""
+    """Like `single_statement`, without SQLAlchemy's share of the work, about 60 us of CPU. Raises the same errors."""
     pooled = engine().raw_connection()
     driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
     try:

@@ -27,7 +27,7 @@ TIME = sa.DateTime(timezone=True)
 # come in one statement, without a gap, so that with the primary key no later statement can add to it.
 WHOLE = """
 CREATE OR REPLACE FUNCTION ledger_entries_are_whole() RETURNS trigger LANGUAGE plpgsql
-SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     wrong record;
 BEGIN
@@ -107,6 +107,7 @@ CREATE TRIGGER ledger_accounts_kept BEFORE DELETE OR TRUNCATE ON ledger_accounts
 GRANTS = f"""
 REVOKE ALL ON ledger_accounts, ledger_journals, ledger_entries FROM {APP_ROLE};
 GRANT SELECT ON ledger_accounts, ledger_journals, ledger_entries TO {APP_ROLE};
+REVOKE ALL ON SEQUENCE ledger_accounts_id_seq, ledger_journals_number_seq FROM {APP_ROLE};
 """
 
 

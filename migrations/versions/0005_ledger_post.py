@@ -6,7 +6,7 @@ Revises: 0004
 
 from alembic import op
 
-from core.db import APP_ROLE
+from migrations.functions import close
 
 revision = "0005"
 down_revision = "0004"
@@ -45,7 +45,7 @@ CREATE FUNCTION ledger_post(
     codes text[], assets text[],
     journal_of int[], sources int[], destinations int[], amounts numeric[]
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER
-SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     limitless constant numeric := 99999999999999999999999999999999999999;
     accounts constant int := cardinality(codes);
@@ -263,7 +263,7 @@ CREATE FUNCTION ledger_post_one(
     of_correlation text, of_job uuid, of_subject text, of_notes jsonb, of_mirrored uuid,
     of_asset text, source text, source_stripes int, destination text, destination_stripes int, of_units numeric
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER
-SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     limitless constant numeric := 99999999999999999999999999999999999999;
     source_first constant boolean := source < destination COLLATE "C";
@@ -283,6 +283,9 @@ BEGIN
       AND (first_units > 0 OR floor IS NULL OR normal_side = 'debit' OR balance + first_units - held >= floor)
       AND (first_units < 0 OR floor IS NULL OR normal_side = 'credit' OR -balance - first_units - held >= floor)
       AND ceiling IS NULL
+      -- No account is opened while one is locked.
+      AND EXISTS (SELECT FROM ledger_accounts WHERE tenant = of_tenant AND code = second_code AND asset = of_asset
+                                                AND stripe = second_stripe)
     RETURNING id, balance, version, a.booked_at INTO one;
     IF FOUND THEN
         UPDATE ledger_accounts a SET balance = balance - first_units, version = version + 1, booked_at = greatest(a.booked_at, one.booked_at)
@@ -388,7 +391,7 @@ END $$;
 OPEN = """
 CREATE FUNCTION ledger_open(
     of_tenant text, codes text[], assets text[], kinds text[], sides text[], floors numeric[], stripes int[]
-) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
     INSERT INTO ledger_accounts (tenant, code, asset, stripe, stripes, kind, normal_side, floor)
     SELECT of_tenant, k.code, k.asset, n.stripe, k.stripes, k.kind, k.side, k.floor
     FROM unnest(codes, assets, kinds, sides, floors, stripes) AS k (code, asset, kind, side, floor, stripes)
@@ -401,7 +404,7 @@ $$;
 # So that a balance that was read still holds at the post: the role can't lock rows that it may not change.
 LOCK = """
 CREATE FUNCTION ledger_lock(of_tenant text, of_code text, of_asset text) RETURNS void LANGUAGE plpgsql
-SECURITY DEFINER SET search_path FROM CURRENT AS $$
+SECURITY DEFINER AS $$
 BEGIN
     PERFORM FROM ledger_accounts WHERE tenant = of_tenant AND code = of_code AND asset = of_asset
     ORDER BY stripe FOR NO KEY UPDATE;
@@ -415,19 +418,23 @@ BEGIN
 END $$;
 """
 
-ENTRANCES = ("ledger_post", "ledger_post_one", "ledger_open", "ledger_lock")
-INNER = ("ledger_booked", "ledger_refusal", "ledger_let_go")
+FUNCTIONS = (
+    "ledger_post",
+    "ledger_post_one",
+    "ledger_open",
+    "ledger_lock",
+    "ledger_booked",
+    "ledger_refusal",
+    "ledger_let_go",
+)
 
 
 def upgrade() -> None:
     for made in (LET_GO, BOOKED, REFUSAL, POST, ONE, OPEN, LOCK):
         op.execute(made)
-    for function in ENTRANCES + INNER:
-        op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
-    for function in ENTRANCES:
-        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {APP_ROLE}")
+    op.execute(close(FUNCTIONS))
 
 
 def downgrade() -> None:
-    for function in ENTRANCES + INNER:
+    for function in FUNCTIONS:
         op.execute(f"DROP FUNCTION {function}")

@@ -39,12 +39,14 @@ def book(tenant: str, reference: str, *postings: Posting, **more: Any) -> Posted
 
 
 def raw_balances(session: Session, tenant: str) -> dict[tuple[str, str], tuple[int, int]]:
-    """(code, asset) -> (raw balance, version) of every account that has been moved."""
+    """(code, asset) -> (raw balance, number of entries) of every account that has been moved."""
     rows = session.execute(
-        text("SELECT code, asset, balance, version FROM ledger_accounts WHERE tenant = :tenant AND version > 0"),
+        text("""
+            SELECT code, asset, sum(balance) AS balance, sum(version) AS version
+            FROM ledger_accounts WHERE tenant = :tenant GROUP BY code, asset HAVING sum(version) > 0"""),
         {"tenant": tenant},
     )
-    return {(row.code, row.asset): (int(row.balance), row.version) for row in rows}
+    return {(row.code, row.asset): (int(row.balance), int(row.version)) for row in rows}
 
 
 def counts(session: Session) -> tuple[int, int]:

@@ -151,7 +151,7 @@ def journal(
 
 def _find(session: Session, tenant: str, which: str | None, subject: str | None) -> list[JournalRecord]:
     if subject is not None:
-        about = list(books.journals_about(session, tenant, subject))
+        about = list(books.journals_about(session, tenant, subject).rows)
         if not about:
             raise NotFoundError(f"{tenant} has no journal about {subject!r}")
         return about

@@ -2,28 +2,27 @@
 
 Plain values only: no row of the ledger's tables leaves this package. Units and balances are integers in the asset's
 smallest unit, and on the account's normal side: a deposit shows as a plus in custody (an asset) and in the user's
-account (a liability) alike.
+account (a liability) alike. An account that is kept in several rows (stripes) reads like any other: its balance is
+their sum, and its entries are theirs, in the order of their journals' numbers.
+
+As of a time: `ledger.asof`. Statements: `ledger.statement`.
 """
 
-import base64
-import binascii
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from typing import Any, Generic, TypeVar
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, tuple_
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from core.errors import InvalidRequestError
 from ledger.chart import Kind, Side
-from ledger.models import LedgerAccount, LedgerAsset, LedgerJournal
+from ledger.models import LedgerAccount, LedgerJournal
+from ledger.paging import PAGE_MAX, Page, bad_cursor, bounded, opened, runs, sealed, versions
 
-PAGE_MAX = 1_000
-T = TypeVar("T")
+__all__ = ["PAGE_MAX", "Page"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +33,29 @@ class Account:
     kind: Kind
     normal_side: Side
     floor: int | None
+    ceiling: int | None
     balance: int
+    held: int
+    """What pending holds may still take out of it."""
     version: int
     """How many entries the account has."""
+    state: str
+    """open, frozen (nothing leaves) or closed."""
+    metadata: Mapping[str, Any]
+    created_at: datetime
+
+    @property
+    def available(self) -> int | None:
+        """What can still leave; None for an account without a floor."""
+        return None if self.floor is None else self.balance - self.held - self.floor
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    id: int
+    number: int
+    """Its journal's place in the books."""
+    position: int
+    """Its place in the journal."""
     journal_id: UUID
     reference: str
     category: str
@@ -51,8 +65,10 @@ class Entry:
     units: int
     """What the entry changed; negative if the account has less by it."""
     balance: int
-    """The account's balance after it."""
+    """The account's balance after it, in the order of (number, position)."""
+    stripe: int
     version: int
+    """Counts the entries of the account from 1; of its stripe, if it has several."""
     effective_at: datetime
     booked_at: datetime
 
@@ -60,6 +76,7 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
     id: UUID
+    number: int
     tenant: str
     reference: str
     category: str
@@ -73,6 +90,18 @@ class JournalRecord:
     reversed_by: UUID | None
     entries: tuple[Entry, ...]
     """By posting: its source, then its destination."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """All accounts of one kind in one asset under a prefix: `user:` gives what we owe all users."""
+
+    asset: str
+    scale: int
+    kind: Kind
+    accounts: int
+    balance: int
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,51 +121,70 @@ class TrialBalance:
         return self.debits - self.credits
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    rows: tuple[T, ...]
-    cursor: str | None
-    """Give it back for the next page; None on the last one."""
-
-
 def balance(session: Session, tenant: str, code: str, asset: str, *, for_update: bool = False) -> int:
     """The account's balance on its normal side; 0 for an account that nothing was posted to yet.
 
     `for_update` locks the account, so that what the caller decides by the balance still holds when it posts.
     """
-    query = select(LedgerAccount.normal_side, LedgerAccount.balance).where(
-        LedgerAccount.tenant == tenant, LedgerAccount.code == code, LedgerAccount.asset == asset
-    )
     if for_update:
-        query = query.with_for_update(key_share=True)
-    row = session.execute(query).one_or_none()
-    return 0 if row is None else Side(row.normal_side).sign * row.balance
+        session.execute(select(func.ledger_lock(tenant, code, asset)))
+    row = session.execute(
+        select(LedgerAccount.normal_side, func.sum(LedgerAccount.balance).label("balance"))
+        .where(LedgerAccount.tenant == tenant, LedgerAccount.code == code, LedgerAccount.asset == asset)
+        .group_by(LedgerAccount.normal_side)
+    ).one_or_none()
+    return 0 if row is None else Side(row.normal_side).sign * int(row.balance)
 
 
 def account(session: Session, tenant: str, code: str) -> tuple[Account, ...]:
-    """The code's accounts, one for each asset, by asset. Empty if nothing was ever posted to the code."""
-    query = select(*_ACCOUNT).where(LedgerAccount.tenant == tenant, LedgerAccount.code == code)
-    return tuple(_account(row) for row in session.execute(query.order_by(LedgerAccount.asset)))
+    """The code's accounts, one for each asset, by asset. Empty if the code was never opened."""
+    wanted = text(_ACCOUNTS.format("a.code = :code"))
+    return tuple(_account(row) for row in session.execute(wanted, {"tenant": tenant, "code": code, "limit": None}))
 
 
 def accounts(
     session: Session, tenant: str, prefix: str = "", *, cursor: str | None = None, limit: int = 100
 ) -> Page[Account]:
     """The accounts whose code starts with `prefix`, by code and asset."""
-    query = select(*_ACCOUNT).where(LedgerAccount.tenant == tenant)
-    if prefix:
-        # A range of the index on (tenant, code, asset): codes are ASCII and in "C" order, so "~" ends the prefix.
-        query = query.where(LedgerAccount.code >= prefix, LedgerAccount.code < prefix + "~")
+    where, parameters = under(prefix)
     if cursor is not None:
-        match _opened(cursor):
+        match opened(cursor):
             case [str(code), str(asset)]:
-                query = query.where(tuple_(LedgerAccount.code, LedgerAccount.asset) > (code, asset))
+                where += " AND (a.code, a.asset) > (:after_code, :after_asset)"
+                parameters |= {"after_code": code, "after_asset": asset}
             case _:
-                raise _bad_cursor()
-    limit = _bounded(limit)
-    rows = session.execute(query.order_by(LedgerAccount.code, LedgerAccount.asset).limit(limit + 1)).all()
+                raise bad_cursor()
+    limit = bounded(limit)
+    rows = session.execute(text(_ACCOUNTS.format(where)), parameters | {"tenant": tenant, "limit": limit + 1}).all()
     made = tuple(_account(row) for row in rows[:limit])
-    return Page(made, _sealed([made[-1].code, made[-1].asset]) if len(rows) > limit else None)
+    return Page(made, sealed([made[-1].code, made[-1].asset]) if len(rows) > limit else None)
+
+
+def under(prefix: str) -> tuple[str, dict[str, Any]]:
+    """A condition on `a.code` and its parameters: a range of the index on (tenant, code, asset, stripe).
+
+    Codes are ASCII and in "C" order, so "~" ends the prefix.
+    """
+    if not prefix:
+        return "true", {}
+    return "a.code >= :prefix AND a.code < :prefix_end", {"prefix": prefix, "prefix_end": prefix + "~"}
+
+
+def total(session: Session, tenant: str, prefix: str = "") -> tuple[Total, ...]:
+    """The accounts whose code starts with `prefix`, summed by asset and kind. Its cost grows with their number."""
+    where, parameters = under(prefix)
+    rows = session.execute(text(_TOTAL.format(where)), parameters | {"tenant": tenant})
+    return tuple(
+        Total(
+            row.asset,
+            row.scale,
+            Kind(row.kind),
+            row.accounts,
+            Side(row.normal_side).sign * int(row.balance),
+            int(row.held),
+        )
+        for row in rows
+    )
 
 
 def entries(
@@ -152,18 +200,19 @@ def entries(
     if asset is not None:
         known = known.where(LedgerAccount.asset == asset)
     newest = {row.id: row.version + 1 for row in session.execute(known)}
-    # The cursor says, for each account, before which version to go on. An account it doesn't name is newer than it.
-    before = newest if cursor is None else {key: upto for key, upto in _versions(cursor).items() if key in newest}
-    limit = _bounded(limit)
+    before = newest
+    if cursor is not None:
+        # Before which version to go on, for each row. One that the cursor doesn't name has ended, or is newer than it.
+        before = {key: min(upto, newest[key]) for key, upto in versions(opened(cursor)).items() if key in newest}
+    limit = bounded(limit)
     rows = session.execute(
         _ENTRIES, {"accounts": list(before), "before": list(before.values()), "limit": limit + 1}
     ).all()
     left = dict(before)
     for row in rows[:limit]:
         left[row.account_id] = row.version
-    return Page(
-        tuple(_entry(row) for row in rows[:limit]), _sealed(sorted(left.items())) if len(rows) > limit else None
-    )
+    more = sealed(runs({key: upto for key, upto in left.items() if upto > 1})) if len(rows) > limit else None
+    return Page(tuple(entry_of(row) for row in rows[:limit]), more)
 
 
 def journal(
@@ -173,108 +222,172 @@ def journal(
     if (journal_id is None) == (reference is None):
         raise TypeError("give journal_id or reference")
     by = LedgerJournal.id == journal_id if reference is None else LedgerJournal.reference == reference
-    row = session.execute(select(LedgerJournal.__table__).where(LedgerJournal.tenant == tenant, by)).one_or_none()
-    return None if row is None else _journal(session, row)
+    found = session.execute(select(LedgerJournal.__table__).where(LedgerJournal.tenant == tenant, by)).all()
+    return next(iter(_journals(session, found)), None)
 
 
-def journals_about(session: Session, tenant: str, subject: str, *, limit: int = 100) -> tuple[JournalRecord, ...]:
+def journals_about(
+    session: Session, tenant: str, subject: str, *, cursor: str | None = None, limit: int = 100
+) -> Page[JournalRecord]:
     """The journals with this subject, oldest first."""
-    query = (
-        select(LedgerJournal.__table__)
-        .where(LedgerJournal.tenant == tenant, LedgerJournal.subject == subject)
-        .order_by(LedgerJournal.booked_at, LedgerJournal.id)
-        .limit(_bounded(limit))
-    )
-    return tuple(_journal(session, row) for row in session.execute(query).all())
+    query = select(LedgerJournal.__table__).where(LedgerJournal.tenant == tenant, LedgerJournal.subject == subject)
+    if cursor is not None:
+        match opened(cursor):
+            case [int(number)] if 0 <= number < 2**63:
+                query = query.where(LedgerJournal.number > number)
+            case _:
+                raise bad_cursor()
+    limit = bounded(limit)
+    rows = session.execute(query.order_by(LedgerJournal.number).limit(limit + 1)).all()
+    more = sealed([rows[limit - 1].number]) if len(rows) > limit else None
+    return Page(tuple(_journals(session, rows[:limit])), more)
 
 
 def trial_balance(session: Session, tenant: str | None = None) -> tuple[TrialBalance, ...]:
-    """Each asset's debits and credits, of one tenant or of the whole house."""
-    query = (
-        select(
-            LedgerAccount.asset,
-            LedgerAsset.scale,
-            LedgerAccount.kind,
-            LedgerAccount.normal_side,
-            func.count().label("accounts"),
-            func.coalesce(func.sum(LedgerAccount.balance).filter(LedgerAccount.balance > 0), 0).label("credits"),
-            func.coalesce(func.sum(LedgerAccount.balance).filter(LedgerAccount.balance < 0), 0).label("debits"),
-        )
-        .join(LedgerAsset, LedgerAsset.id == LedgerAccount.asset)
-        .group_by(LedgerAccount.asset, LedgerAsset.scale, LedgerAccount.kind, LedgerAccount.normal_side)
-        .order_by(LedgerAccount.asset, LedgerAccount.kind)
-    )
-    if tenant is not None:
-        query = query.where(LedgerAccount.tenant == tenant)
+    """Each asset's debits and credits, of one tenant or of the whole house. Its cost grows with the accounts."""
+    where = "true" if tenant is None else "a.tenant = :tenant"
+    rows = session.execute(text(_TRIAL.format(where)), {"tenant": tenant} if tenant is not None else {})
     lines = []
-    for (asset, scale), group in groupby(session.execute(query), key=lambda row: (row.asset, row.scale)):
-        rows = list(group)
+    for (asset, scale), group in groupby(rows, key=lambda row: (row.asset, row.scale)):
+        of_kinds = list(group)
         lines.append(
             TrialBalance(
                 asset=asset,
                 scale=scale,
-                accounts=sum(row.accounts for row in rows),
-                debits=-int(sum(row.debits for row in rows)),
-                credits=int(sum(row.credits for row in rows)),
-                kinds={Kind(row.kind): Side(row.normal_side).sign * int(row.credits + row.debits) for row in rows},
+                accounts=sum(row.accounts for row in of_kinds),
+                debits=-int(sum(row.debits for row in of_kinds)),
+                credits=int(sum(row.credits for row in of_kinds)),
+                kinds={Kind(row.kind): Side(row.normal_side).sign * int(row.credits + row.debits) for row in of_kinds},
             )
         )
     return tuple(lines)
 
 
-_ACCOUNT = (
-    LedgerAccount.tenant,
-    LedgerAccount.code,
-    LedgerAccount.asset,
-    LedgerAccount.kind,
-    LedgerAccount.normal_side,
-    LedgerAccount.floor,
-    LedgerAccount.balance,
-    LedgerAccount.version,
-)
+# One row for each account: stripe 0 says what it is, its stripes' sums how much. Read along the index, so that a page
+# costs what it shows.
+_ACCOUNTS = """
+    SELECT a.tenant, a.code, a.asset, a.kind, a.normal_side, a.floor, a.ceiling, s.balance, s.held, s.version, a.state,
+           a.metadata, a.created_at
+    FROM ledger_accounts a
+    CROSS JOIN LATERAL (
+        SELECT sum(balance) AS balance, sum(held) AS held, sum(version) AS version
+        FROM ledger_accounts WHERE tenant = a.tenant AND code = a.code AND asset = a.asset
+    ) s
+    WHERE a.tenant = :tenant AND a.stripe = 0 AND {}
+    ORDER BY a.code, a.asset LIMIT :limit
+"""
 
-_ENTRY = """e.id, e.journal_id, e.account_id, j.reference, j.category, j.subject, a.code, a.asset, a.normal_side,
-           e.units, e.balance, e.version, j.effective_at, j.booked_at"""
+_TOTAL = """
+    SELECT a.asset, g.scale, a.kind, a.normal_side, count(*) FILTER (WHERE a.stripe = 0) AS accounts,
+           sum(a.balance) AS balance, sum(a.held) AS held
+    FROM ledger_accounts a JOIN ledger_assets g ON g.id = a.asset
+    WHERE a.tenant = :tenant AND {}
+    GROUP BY a.asset, g.scale, a.kind, a.normal_side ORDER BY a.asset, a.kind
+"""
 
-# Each account's page is read from the end of its own index, however many entries there are, then merged by id.
-_ENTRIES = text(f"""
-    SELECT {_ENTRY}
+# By account first: only its whole balance stands on a side.
+_TRIAL = """
+    SELECT a.asset, g.scale, a.kind, a.normal_side, count(*) AS accounts,
+           coalesce(sum(a.balance) FILTER (WHERE a.balance > 0), 0) AS credits,
+           coalesce(sum(a.balance) FILTER (WHERE a.balance < 0), 0) AS debits
+    FROM (
+        SELECT a.tenant, a.code, a.asset, a.kind, a.normal_side, sum(a.balance) AS balance
+        FROM ledger_accounts a WHERE {} GROUP BY a.tenant, a.code, a.asset, a.kind, a.normal_side
+    ) a
+    JOIN ledger_assets g ON g.id = a.asset
+    GROUP BY a.asset, g.scale, a.kind, a.normal_side ORDER BY a.asset, a.kind
+"""
+
+# Each row's page is read from the end of its own index, however many entries there are, then merged. The newest entry's
+# balance is the sum of all rows at this point; each older one's follows from it. LATERAL with LIMIT: a look into an
+# index for each row, whatever the planner believes.
+_ENTRIES = text("""
+    WITH k AS MATERIALIZED (
+        SELECT a.id, a.code, a.asset, a.normal_side, a.stripe, k.before
+        FROM unnest(CAST(:accounts AS bigint[]), CAST(:before AS bigint[])) AS k (account_id, before)
+        CROSS JOIN LATERAL (SELECT * FROM ledger_accounts WHERE id = k.account_id LIMIT 1) a
+    ), newest AS MATERIALIZED (
+        SELECT k.asset, sum(e.balance) AS balance
+        FROM k CROSS JOIN LATERAL (
+            SELECT balance FROM ledger_entries WHERE account_id = k.id AND version = k.before - 1 LIMIT 1
+        ) e
+        GROUP BY k.asset
+    )
+    SELECT e.journal_number, e.position, e.account_id, e.version, e.units, e.booked_at, k.code, k.asset, k.normal_side,
+           k.stripe, j.id AS journal_id, j.reference, j.category, j.subject, j.effective_at,
+           n.balance - coalesce(sum(e.units) OVER (
+               PARTITION BY k.asset ORDER BY e.journal_number DESC, e.position DESC
+               ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS balance
     FROM (
         SELECT e.*
-        FROM unnest(CAST(:accounts AS bigint[]), CAST(:before AS bigint[])) AS k (account_id, before)
+        FROM k
         CROSS JOIN LATERAL (
-            SELECT * FROM ledger_entries
-            WHERE account_id = k.account_id AND version < k.before
+            SELECT * FROM ledger_entries WHERE account_id = k.id AND version < k.before
             ORDER BY version DESC LIMIT :limit
         ) e
-        ORDER BY e.id DESC LIMIT :limit
+        ORDER BY e.journal_number DESC, e.position DESC LIMIT :limit
     ) e
-    JOIN ledger_journals j ON j.id = e.journal_id
-    JOIN ledger_accounts a ON a.id = e.account_id
-    ORDER BY e.id DESC
-""")  # noqa: S608  # a constant of this module
+    JOIN k ON k.id = e.account_id
+    JOIN newest n ON n.asset = k.asset
+    CROSS JOIN LATERAL (SELECT * FROM ledger_journals WHERE number = e.journal_number LIMIT 1) j
+    ORDER BY e.journal_number DESC, e.position DESC
+""")
 
-_JOURNAL_ENTRIES = text(f"""
-    SELECT {_ENTRY}
-    FROM ledger_entries e
-    JOIN ledger_journals j ON j.id = e.journal_id
-    JOIN ledger_accounts a ON a.id = e.account_id
-    WHERE e.journal_id = :journal_id
-    ORDER BY e.position
-""")  # noqa: S608  # a constant of this module
+# A striped account's balance after an entry: its own row's, and what the other rows had come to by this journal.
+_JOURNAL_ENTRIES = text("""
+    WITH e AS MATERIALIZED (
+        SELECT e.*, a.tenant, a.code, a.asset, a.normal_side, a.stripe, a.stripes, j.id AS journal_id, j.reference,
+               j.category, j.subject, j.effective_at
+        FROM unnest(CAST(:numbers AS bigint[])) AS k (number)
+        CROSS JOIN LATERAL (SELECT * FROM ledger_journals WHERE number = k.number LIMIT 1) j
+        JOIN ledger_entries e ON e.journal_number = k.number
+        CROSS JOIN LATERAL (SELECT * FROM ledger_accounts WHERE id = e.account_id LIMIT 1) a
+    ), others AS MATERIALIZED (
+        SELECT d.journal_number, d.account_id, sum(o.balance) AS balance
+        FROM (SELECT DISTINCT journal_number, account_id, tenant, code, asset FROM e WHERE stripes > 1) d
+        JOIN ledger_accounts s ON s.tenant = d.tenant AND s.code = d.code AND s.asset = d.asset AND s.id <> d.account_id
+        CROSS JOIN LATERAL (SELECT ledger_version_upto(s.id, d.journal_number) AS version LIMIT 1) v
+        CROSS JOIN LATERAL (
+            SELECT balance FROM ledger_entries WHERE account_id = s.id AND version = v.version LIMIT 1
+        ) o
+        GROUP BY d.journal_number, d.account_id
+    )
+    SELECT e.journal_number, e.position, e.account_id, e.version, e.units, e.booked_at, e.code, e.asset, e.normal_side,
+           e.stripe, e.journal_id, e.reference, e.category, e.subject, e.effective_at,
+           e.balance + coalesce(o.balance, 0) AS balance
+    FROM e LEFT JOIN others o ON o.journal_number = e.journal_number AND o.account_id = e.account_id
+    ORDER BY e.journal_number, e.position
+""")
 
 
 def _account(row: Any) -> Account:
     side = Side(row.normal_side)
     return Account(
-        row.tenant, row.code, row.asset, Kind(row.kind), side, row.floor, side.sign * row.balance, row.version
+        tenant=row.tenant,
+        code=row.code,
+        asset=row.asset,
+        kind=Kind(row.kind),
+        normal_side=side,
+        floor=_int(row.floor),
+        ceiling=_int(row.ceiling),
+        balance=side.sign * int(row.balance),
+        held=int(row.held),
+        version=int(row.version),
+        state=row.state,
+        metadata=row.metadata,
+        created_at=row.created_at,
     )
 
 
-def _entry(row: Any) -> Entry:
+def _int(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def entry_of(row: Any) -> Entry:
     sign = Side(row.normal_side).sign
     return Entry(
-        id=row.id,
+        number=row.journal_number,
+        position=row.position,
         journal_id=row.journal_id,
         reference=row.reference,
         category=row.category,
@@ -283,63 +396,36 @@ def _entry(row: Any) -> Entry:
         asset=row.asset,
         units=sign * int(row.units),
         balance=sign * int(row.balance),
+        stripe=row.stripe,
         version=row.version,
         effective_at=row.effective_at,
         booked_at=row.booked_at,
     )
 
 
-def _journal(session: Session, row: Any) -> JournalRecord:
-    reversed_by = session.scalar(select(LedgerJournal.id).where(LedgerJournal.reverses == row.id))
-    found = session.execute(_JOURNAL_ENTRIES, {"journal_id": row.id})
-    return JournalRecord(
-        id=row.id,
-        tenant=row.tenant,
-        reference=row.reference,
-        category=row.category,
-        subject=row.subject,
-        effective_at=row.effective_at,
-        booked_at=row.booked_at,
-        correlation_id=row.correlation_id,
-        job_id=row.job_id,
-        metadata=row.metadata,
-        reverses=row.reverses,
-        reversed_by=reversed_by,
-        entries=tuple(_entry(entry) for entry in found),
+def _journals(session: Session, rows: Sequence[Any]) -> Iterable[JournalRecord]:
+    if not rows:
+        return
+    reversals = select(LedgerJournal.reverses, LedgerJournal.id).where(
+        LedgerJournal.reverses.in_([row.id for row in rows])
     )
-
-
-def _bounded(limit: int) -> int:
-    if not 1 <= limit <= PAGE_MAX:
-        raise InvalidRequestError(f"a page has 1 to {PAGE_MAX} rows", field="limit")
-    return limit
-
-
-def _sealed(content: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).decode().rstrip("=")
-
-
-def _opened(cursor: str) -> Any:
-    try:
-        return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise _bad_cursor() from None
-
-
-def _versions(cursor: str) -> dict[int, int]:
-    """Versions by account id, from a cursor that anybody may have made up."""
-    content = _opened(cursor)
-    if not isinstance(content, list):
-        raise _bad_cursor()
-    made = {}
-    for pair in content:
-        match pair:
-            case [int(key), int(upto)] if 0 <= key < 2**63 and 0 <= upto < 2**63:
-                made[key] = upto
-            case _:
-                raise _bad_cursor()
-    return made
-
-
-def _bad_cursor() -> InvalidRequestError:
-    return InvalidRequestError("this cursor was not made by this listing", field="cursor")
+    reversed_by = {row.reverses: row.id for row in session.execute(reversals)}
+    found = session.execute(_JOURNAL_ENTRIES, {"numbers": [row.number for row in rows]})
+    of = {number: tuple(map(entry_of, group)) for number, group in groupby(found, key=lambda e: e.journal_number)}
+    for row in rows:
+        yield JournalRecord(
+            id=row.id,
+            number=row.number,
+            tenant=row.tenant,
+            reference=row.reference,
+            category=row.category,
+            subject=row.subject,
+            effective_at=row.effective_at,
+            booked_at=row.booked_at,
+            correlation_id=row.correlation_id,
+            job_id=row.job_id,
+            metadata=row.metadata,
+            reverses=row.reverses,
+            reversed_by=reversed_by.get(row.id),
+            entries=of.get(row.number, ()),
+        )

@@ -37,7 +37,8 @@ class AccountView(BaseModel):
 
 
 class EntryView(BaseModel):
-    id: int
+    number: int = Field(description="Its journal's place in the books")
+    position: int = Field(description="Its place in the journal")
     journal_id: UUID
     reference: str
     category: str

@@ -39,7 +39,7 @@ def test_a_reorg_after_the_credit_reverses_it_and_the_new_block_credits_it_again
     assert (undone.state, undone.incarnation, undone.units_received) == ("watching", 1, None)
     assert desk.balance(ACCOUNT, token.asset) == desk.balance(CUSTODY, token.asset) == 0
     with transaction() as session:
-        reversal = balances.journals_about(session, TENANT, deposit.subject)
+        reversal = balances.journals_about(session, TENANT, deposit.subject).rows
     assert first.journal_id in [journal.reverses for journal in reversal]
     desk.dev.mine()
     again = desk.poll(deposit)

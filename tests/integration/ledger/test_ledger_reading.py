@@ -23,7 +23,7 @@ def test_what_was_never_posted_to_has_nothing(books: str, session: Session) -> N
     assert balances.accounts(session, books).rows == ()
     assert balances.entries(session, books, ALICE) == balances.Page((), None)
     assert balances.journal(session, books, reference="none") is None
-    assert balances.journals_about(session, books, "none") == ()
+    assert balances.journals_about(session, books, "none") == balances.Page((), None)
     assert balances.trial_balance(session, books) == ()
 
 
@@ -37,8 +37,13 @@ def test_an_account_shows_its_normal_side(books: str, session: Session) -> None:
         kind=Kind.ASSET,
         normal_side=Side.DEBIT,
         floor=None,
+        ceiling=None,
         balance=10,
+        held=0,
         version=1,
+        state="open",
+        metadata={},
+        created_at=custody.created_at,
     )
     assert [(account.asset, account.balance) for account in balances.account(session, books, ALICE)] == [
         (USDT, 4),
@@ -120,7 +125,10 @@ def test_a_journal_is_found_by_id_reference_and_subject(books: str, session: Ses
         (ALICE, -1, 9),
         (FEES, 1, 1),
     ]
-    assert [journal.id for journal in balances.journals_about(session, books, "deposit:x")] == [posted.id, second.id]
+    assert [journal.id for journal in balances.journals_about(session, books, "deposit:x").rows] == [
+        posted.id,
+        second.id,
+    ]
     assert balances.journal(session, b.new_tenant(), journal_id=posted.id) is None
 
 

@@ -9,12 +9,16 @@ InvalidRequestError
    |- AccountClosedError        nothing may move in it
    |- AlreadyReversedError      under another reference
    |- BatchRefusedError         all or nothing, and one of the batch could not be booked
-   `- HoldSettledError          the hold is no longer pending
+   |- HoldSettledError          the hold is no longer pending
+   |- HoldExceededError         more would be captured than is held
+   |- AccountNotEmptyError      what has a balance or holds can't be closed
+   `- LimitCrossedError         the balance is outside the limit that was asked for
 InvariantError
 `- ReferenceReusedError         one reference, two contents
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 from core.errors import ConflictError, InvariantError, TallyrailError
@@ -72,21 +76,53 @@ class BatchRefusedError(ConflictError):
 
 
 class HoldSettledError(ConflictError):
-    """The hold is not pending any more: it was posted, voided, or its deadline has passed."""
+    """The hold is not pending any more: it was posted, voided, or its deadline has passed (by the database's clock)."""
 
-    def __init__(self, hold_id: UUID, state: str) -> None:
-        super().__init__(f"hold {hold_id} is {state} already")
-        self.hold_id, self.state = hold_id, state
+    def __init__(self, hold_id: UUID, state: str, deadline: datetime | None = None) -> None:
+        past = "" if deadline is None else f": its deadline was {deadline.astimezone(UTC).isoformat()}"
+        super().__init__(f"hold {hold_id} is {state} already{past}")
+        self.hold_id, self.state, self.deadline = hold_id, state, deadline
+
+
+class HoldExceededError(ConflictError):
+    """A capture asks for more units than the hold has. The hold stays as it is."""
+
+    def __init__(self, hold_id: UUID, *, held: int, asked: int) -> None:
+        super().__init__(f"hold {hold_id} holds {held} units, and {asked} were to be captured", field="units")
+        self.hold_id, self.held, self.asked = hold_id, held, asked
+
+
+class AccountNotEmptyError(ConflictError):
+    """An account is closed when nothing is in it and nothing is held in it. `balance` is on its normal side."""
+
+    def __init__(self, account: str, asset: str, *, balance: int, held: int) -> None:
+        super().__init__(
+            f"{account} has a balance of {balance} units of {asset} and {held} held: it must be empty to be closed",
+            field="account",
+        )
+        self.account, self.asset, self.balance, self.held = account, asset, balance, held
+
+
+class LimitCrossedError(ConflictError):
+    """The account is outside the limit already, so it can't be set. `balance` is on its normal side."""
+
+    def __init__(self, account: str, asset: str, *, limit: str, bound: int, balance: int, held: int) -> None:
+        super().__init__(
+            f"{account} can't have a {limit} of {bound} units of {asset}: its balance is {balance}, with {held} held",
+            field=limit,
+        )
+        self.account, self.asset, self.limit, self.bound = account, asset, limit, bound
+        self.balance, self.held = balance, held
 
 
 class ReferenceReusedError(InvariantError):
-    """The reference names a journal of other content.
+    """The reference names a journal of other content, or a hold.
 
     An InvariantError, not a refusal of a request: references are made by our own code from the event they book, so two
     contents under one reference mean that two paths claim the same event or that a row changed after it was booked.
     Going on would lose one of the two. Where a caller of ours chooses references, its endpoint answers with a conflict.
     """
 
-    def __init__(self, reference: str, journal_id: UUID) -> None:
-        super().__init__(f"the reference {reference!r} was booked with other content as journal {journal_id}")
-        self.reference, self.journal_id = reference, journal_id
+    def __init__(self, reference: str, first_id: UUID, *, noun: str = "journal") -> None:
+        super().__init__(f"the reference {reference!r} was booked with other content as {noun} {first_id}")
+        self.reference, self.journal_id = reference, first_id

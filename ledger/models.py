@@ -133,3 +133,117 @@ class LedgerEntry(Base):
     booked_at: Mapped[datetime]
     """Its journal's, so that an account's balance as of a time is found by its own index. Never falls as the version
     grows."""
+
+
+class LedgerHold(Base):
+    """Units of an account that are bound for another until the hold is settled, once. Its account's row is its lock."""
+
+    __tablename__ = "ledger_holds"
+    __table_args__ = (
+        UniqueConstraint("tenant", "reference"),
+        CheckConstraint("units > 0", name="units"),
+        CheckConstraint("state IN ('pending', 'posted', 'voided', 'expired')", name="state"),
+        CheckConstraint(
+            "(state = 'pending') = (settled_at IS NULL) AND (state = 'posted') = (journal_id IS NOT NULL)"
+            " AND (state = 'posted') = (posted_units IS NOT NULL) AND posted_units BETWEEN 1 AND units"
+            " AND (state <> 'expired' OR expires_at <= settled_at)",
+            name="settled",
+        ),
+        Index("ix_ledger_holds_tenant_id", "tenant", "id"),
+        Index("ix_ledger_holds_account_id_id", "account_id", "id"),
+        Index(
+            "ix_ledger_holds_tenant_subject", "tenant", "subject", "id", postgresql_where=text("subject IS NOT NULL")
+        ),
+        # What may still be let go: of an account that lacks funds, and of all by the sweep.
+        Index("ix_ledger_holds_pending", "account_id", "expires_at", postgresql_where=text("state = 'pending'")),
+        Index(
+            "ix_ledger_holds_due", "expires_at", postgresql_where=text("state = 'pending' AND expires_at IS NOT NULL")
+        ),
+    )
+
+    id: Mapped[IdColumn]
+    tenant: Mapped[str]
+    reference: Mapped[str]
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    account_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("ledger_accounts.id"))
+    """The source's row."""
+    destination: Mapped[str] = mapped_column(Text(collation="C"))
+    units: Mapped[int] = mapped_column(UnitsType)
+    state: Mapped[str]
+    posted_units: Mapped[int | None] = mapped_column(UnitsType)
+    expires_at: Mapped[datetime | None]
+    journal_id: Mapped[UUID | None] = mapped_column(ForeignKey("ledger_journals.id"))
+    """The capture's."""
+    subject: Mapped[str | None]
+    correlation_id: Mapped[str | None]
+    job_id: Mapped[UUID | None]
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+
+
+class LedgerAccountChange(Base):
+    """What a person did to an account, and why. Written beside the change, for ever."""
+
+    __tablename__ = "ledger_account_changes"
+    __table_args__ = (Index(None, "tenant", "code", "asset", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant: Mapped[str]
+    code: Mapped[str] = mapped_column(Text(collation="C"))
+    asset: Mapped[str]
+    change: Mapped[str]
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+    reason: Mapped[str]
+    actor: Mapped[str]
+    at: Mapped[datetime]
+
+
+class LedgerLink(Base):
+    """A journal's link in the hash chain of its shard, which is `number % 4` (ADR 12)."""
+
+    __tablename__ = "ledger_links"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    """sha256(the shard's link before this one, sha256(the journal's form))."""
+
+
+class LedgerSeal(Base):
+    """One run of the sealer over one shard."""
+
+    __tablename__ = "ledger_seals"
+    __table_args__ = (UniqueConstraint("shard", "last_number"),)
+
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    ordinal: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """Counts the shard's seals from 1 without gaps."""
+    first_number: Mapped[int] = mapped_column(BigInteger)
+    last_number: Mapped[int] = mapped_column(BigInteger)
+    journals: Mapped[int] = mapped_column(BigInteger)
+    """How many journals the shard's chain has up to here."""
+    head: Mapped[bytes] = mapped_column(LargeBinary)
+    """The link of the last."""
+    sealed_at: Mapped[datetime]
+
+
+class LedgerAudit(Base):
+    """What one audit found among the journals with `after_number < number <= upto_number`, and if full, everywhere."""
+
+    __tablename__ = "ledger_audits"
+    __table_args__ = (
+        CheckConstraint("kind IN ('incremental', 'full')", name="kind"),
+        Index(None, "kind", "id"),
+        Index("ix_ledger_audits_wrong", "id", postgresql_where=text("violations <> '[]'::jsonb")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    kind: Mapped[str]
+    after_number: Mapped[int] = mapped_column(BigInteger)
+    upto_number: Mapped[int] = mapped_column(BigInteger)
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    reached_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When its last step ended."""
+    finished_at: Mapped[datetime | None]
+    violations: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))

@@ -9,6 +9,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from core.errors import InvalidRequestError
@@ -29,6 +30,12 @@ def bounded(limit: int) -> int:
     if not 1 <= limit <= PAGE_MAX:
         raise InvalidRequestError(f"a page has 1 to {PAGE_MAX} rows", field="limit")
     return limit
+
+
+def moment(at: datetime, *, field: str) -> datetime:
+    if at.tzinfo is None:
+        raise InvalidRequestError(f"{field} needs a time zone", field=field)
+    return at
 
 
 def sealed(content: Any) -> str:

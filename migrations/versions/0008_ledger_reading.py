@@ -1,6 +1,6 @@
 """Reading as of a time.
 
-They write nothing and run with the caller's rights. Along an account's versions neither booked_at nor the journal's
+The functions write nothing and run with the rights of whoever calls them. Along an account's versions neither booked_at nor the journal's
 number ever falls, so what an account had come to at a moment is found by halving its versions, however many they are.
 
 Revision ID: 0008
@@ -10,6 +10,7 @@ Revises: 0007
 from alembic import op
 
 from core.db import APP_ROLE
+from migrations.functions import close
 
 revision = "0008"
 down_revision = "0007"
@@ -20,7 +21,7 @@ depends_on = None
 # say that all of its entries are old enough, not that one is too young.
 AT = """
 CREATE FUNCTION ledger_version_at(of_account bigint, at timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     low bigint := 0;   -- booked by then, or 0
     high bigint;       -- not booked by then
@@ -47,7 +48,7 @@ END $$;
 
 UPTO = """
 CREATE FUNCTION ledger_version_upto(of_account bigint, of_number bigint) RETURNS bigint LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     low bigint := 0;   -- of a journal up to this one, or 0
     high bigint;       -- of a later journal
@@ -74,7 +75,7 @@ END $$;
 # and the index holds only journals whose times differ.
 SHIFT = """
 CREATE FUNCTION ledger_effective_shift(of_accounts bigint[], at timestamptz) RETURNS numeric LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
     RETURN (
         SELECT coalesce(sum(CASE WHEN d.late THEN e.units ELSE -e.units END), 0)
@@ -97,8 +98,8 @@ FUNCTIONS = ("ledger_version_at", "ledger_version_upto", "ledger_effective_shift
 def upgrade() -> None:
     for made in (AT, UPTO, SHIFT):
         op.execute(made)
+    op.execute(close(FUNCTIONS))
     for function in FUNCTIONS:
-        op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {APP_ROLE}")
 
 

@@ -250,13 +250,9 @@ def _check_posting(move: Posting) -> None:
 
 
 def keys_of(journals: Sequence[Journal]) -> dict[Key, int]:
-    """The accounts of the journals, each with its place, from 1."""
-    keys: dict[Key, int] = {}
-    for journal in journals:
-        for move in journal.postings:
-            keys.setdefault((move.source, move.asset), len(keys) + 1)
-            keys.setdefault((move.destination, move.asset), len(keys) + 1)
-    return keys
+    """The accounts of the journals, in the order in which they are locked, each with its place, from 1."""
+    keys = {(code, move.asset) for one in journals for move in one.postings for code in (move.source, move.destination)}
+    return {key: place for place, key in enumerate(sorted(keys), 1)}
 
 
 def settled(journal: Journal, found: Mapping[str, Any], codes: Sequence[Key]) -> Posted | TallyrailError:

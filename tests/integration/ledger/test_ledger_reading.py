@@ -1,19 +1,31 @@
 """Balances, accounts, entries, journals, the trial balance, and the assets behind them."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from config import assets
 from core.db import transaction
 from core.errors import InvalidRequestError, InvariantError
-from ledger import balances
+from ledger import accounts, balances
 from ledger.assets import sync_assets
 from ledger.chart import Kind, Side
+from ledger.holds import NewHold, place
 from ledger.models import LedgerAsset
+from ledger.posting import post, reverse
 from tests.integration.ledger import books as b
 from tests.integration.ledger.books import ALICE, BOB, CUSTODY, ETH, FEES, USDT, book
+from tests.integration.ledger.stripes import posted_by, three_clients
+
+
+@pytest.fixture
+def clients(books: str) -> Iterator[list[Connection]]:
+    with three_clients() as made:
+        yield made
 
 
 def test_what_was_never_posted_to_has_nothing(books: str, session: Session) -> None:
@@ -51,6 +63,113 @@ def test_an_account_shows_its_normal_side(books: str, session: Session) -> None:
     ]
     entry = balances.entries(session, books, CUSTODY, asset=ETH).rows[0]
     assert (entry.units, entry.balance, entry.reference) == (10, 10, "a:1")
+
+
+def test_an_account_of_many_rows_reads_like_any_other(books: str, clients: list[Connection]) -> None:
+    for number, client in enumerate(clients):
+        content = [b.move(CUSTODY, ALICE, 10 + number), b.move(CUSTODY, FEES, 1), b.move(CUSTODY, FEES, 5, USDT)]
+        posted_by(client, b.journal(books, f"a:{number}", *content))
+    with transaction() as session:
+        stripes = session.scalar(
+            text("SELECT count(*) FROM ledger_accounts WHERE tenant = :tenant AND code = :code AND balance <> 0"),
+            {"tenant": books, "code": CUSTODY},
+        )
+        assert stripes == 2 * len(clients)
+        assert balances.balance(session, books, CUSTODY, ETH) == 36
+        assert balances.balance(session, books, CUSTODY, ETH, for_update=True) == 36
+        (_, custody) = balances.account(session, books, CUSTODY)
+        assert (custody.asset, custody.balance, custody.version, custody.available) == (ETH, 36, 6, None)
+        listed = balances.accounts(session, books, limit=3)
+        rest = balances.accounts(session, books, cursor=listed.cursor)
+        assert [(row.code, row.asset, row.balance) for row in (*listed.rows, *rest.rows)] == [
+            (CUSTODY, USDT, 15),
+            (CUSTODY, ETH, 36),
+            (FEES, USDT, 15),
+            (FEES, ETH, 3),
+            (ALICE, ETH, 33),
+        ]
+        seen: list[balances.Entry] = []
+        cursor = None
+        while True:
+            page = balances.entries(session, books, CUSTODY, cursor=cursor, limit=2)
+            seen += page.rows
+            if page.cursor is None:
+                break
+            cursor = page.cursor
+        assert [(row.reference, row.asset, row.units, row.balance) for row in seen] == [
+            ("a:2", USDT, 5, 15),
+            ("a:2", ETH, 1, 36),
+            ("a:2", ETH, 12, 35),
+            ("a:1", USDT, 5, 10),
+            ("a:1", ETH, 1, 23),
+            ("a:1", ETH, 11, 22),
+            ("a:0", USDT, 5, 5),
+            ("a:0", ETH, 1, 11),
+            ("a:0", ETH, 10, 10),
+        ]
+        assert len({row.stripe for row in seen}) == len(clients)
+        middle = balances.journal(session, books, reference="a:1")
+        assert middle is not None
+        assert [(entry.code, entry.balance) for entry in middle.entries] == [
+            (CUSTODY, 22),
+            (ALICE, 21),
+            (CUSTODY, 23),
+            (FEES, 2),
+            (CUSTODY, 10),
+            (FEES, 10),
+        ]
+
+
+def test_what_can_still_leave_is_what_no_hold_has_and_no_floor_keeps(books: str, session: Session) -> None:
+    book(books, "a:1", b.move(CUSTODY, ALICE, 100))
+    keeper = {"tenant": books, "code": ALICE, "asset": ETH, "reason": "test", "actor": "ada"}
+    place(session, NewHold(tenant=books, reference="h", source=ALICE, destination=FEES, asset=ETH, units=30))
+    accounts.limit(session, **keeper, floor=-5, ceiling=500)
+    accounts.annotate(session, **keeper, metadata={"risk": "low"})
+    accounts.freeze(session, **keeper)
+    (alice,) = balances.account(session, books, ALICE)
+    assert (alice.balance, alice.held, alice.floor, alice.ceiling, alice.available) == (100, 30, -5, 500, 75)
+    assert (alice.state, alice.metadata) == ("frozen", {"risk": "low"})
+    assert alice == balances.accounts(session, books, ALICE).rows[0]
+
+
+def test_a_balance_that_was_locked_stays_until_the_lock_is_gone(books: str, clients: list[Connection]) -> None:
+    book(books, "a:1", b.move(CUSTODY, ALICE, 100))
+    for code in (ALICE, CUSTODY):
+        with transaction() as session:
+            assert balances.balance(session, books, code, ETH, for_update=True) == 100
+            for client in clients:
+                with Session(client) as other:
+                    other.execute(text("SET LOCAL lock_timeout = '20ms'"))
+                    with pytest.raises(OperationalError, match="lock timeout"):
+                        post(other, b.journal(books, "a:2", b.move(CUSTODY, ALICE, 1)))
+
+
+def test_totals_under_a_prefix_are_by_asset_and_kind(books: str, session: Session) -> None:
+    for number in range(3):
+        book(books, f"a:{number}", b.move(CUSTODY, f"user:{number}:available", 10), b.move(CUSTODY, FEES, 1))
+    book(books, "b:1", b.move("user:1:owed", "user:2:available", 4), b.move(CUSTODY, "user:2:available", 9, USDT))
+    place(
+        session,
+        NewHold(tenant=books, reference="h", source="user:0:available", destination=FEES, asset=ETH, units=3),
+    )
+    book(b.new_tenant(), "a:1", b.move(CUSTODY, "user:9:available", 1_000))
+    total = balances.Total
+    assert balances.total(session, books, "user:") == (
+        total(USDT, 6, Kind.LIABILITY, accounts=1, balance=9, held=0),
+        total(ETH, 18, Kind.ASSET, accounts=1, balance=4, held=0),
+        total(ETH, 18, Kind.LIABILITY, accounts=3, balance=34, held=3),
+    )
+    assert balances.total(session, books, "custody:") == (
+        total(USDT, 6, Kind.ASSET, accounts=1, balance=9, held=0),
+        total(ETH, 18, Kind.ASSET, accounts=1, balance=33, held=0),
+    )
+    assert balances.total(session, books, "user:1:") == (
+        total(ETH, 18, Kind.ASSET, accounts=1, balance=4, held=0),
+        total(ETH, 18, Kind.LIABILITY, accounts=1, balance=10, held=0),
+    )
+    assert len(balances.total(session, books)) == 2 + 3
+    assert balances.total(session, books, "nobody:") == ()
 
 
 def test_accounts_are_listed_by_prefix_in_pages(books: str, session: Session) -> None:
@@ -130,6 +249,38 @@ def test_a_journal_is_found_by_id_reference_and_subject(books: str, session: Ses
         second.id,
     ]
     assert balances.journal(session, b.new_tenant(), journal_id=posted.id) is None
+
+
+def test_journals_about_a_subject_come_in_pages_oldest_first(books: str, session: Session) -> None:
+    for number in range(5):
+        book(books, f"d:{number}", b.move(CUSTODY, ALICE, 1), subject="deposit:x")
+        book(books, f"o:{number}", b.move(CUSTODY, ALICE, 1), subject="deposit:y")
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = balances.journals_about(session, books, "deposit:x", cursor=cursor, limit=2)
+        seen += [record.reference for record in page.rows]
+        if page.cursor is None:
+            break
+        cursor = page.cursor
+        book(books, f"later:{len(seen)}", b.move(CUSTODY, ALICE, 1), subject="deposit:y")
+    assert seen == [f"d:{number}" for number in range(5)]
+    for bad in ("x", "W10", "WyJhIl0", "Wy0xXQ"):
+        with pytest.raises(InvalidRequestError, match="cursor"):
+            balances.journals_about(session, books, "deposit:x", cursor=bad)
+
+
+def test_a_journal_says_what_it_reverses_and_what_reversed_it(books: str, session: Session) -> None:
+    first = book(books, "a:1", b.move(CUSTODY, ALICE, 10), subject="deposit:x")
+    undone = reverse(session, tenant=books, reference="a:1:undo", journal_id=first.id)
+    before, after = balances.journals_about(session, books, "deposit:x").rows
+    assert (before.id, before.reversed_by, before.reverses) == (first.id, undone.id, None)
+    assert (after.id, after.reversed_by, after.reverses) == (undone.id, None, first.id)
+    assert before.number < after.number
+    assert [(entry.number, entry.position, entry.units, entry.balance) for entry in after.entries] == [
+        (after.number, 0, -10, 0),
+        (after.number, 1, -10, 0),
+    ]
 
 
 def test_the_trial_balance_is_even_for_each_asset(books: str, session: Session) -> None:

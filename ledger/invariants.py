@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
+from ledger import seals
 from ledger.violations import Violation, found
 
 __all__ = ["Violation", "check_accounts", "check_journals", "check_totals", "check_touched", "verify"]
@@ -161,6 +162,8 @@ def verify(session: Session) -> list[Violation]:
         *check_journals(session, FIRST, LAST),
         *found(session, _over(_ALL), {}),
         *check_totals(session),
+        *seals.check_chain(session, FIRST, LAST),
+        *seals.check_ends(session),
     ]
 
 

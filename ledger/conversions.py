@@ -154,7 +154,7 @@ def _converted(units_in: int, units_out: int, rate: Rate, base_scale: int, quote
     if units_in == 0 or units_out == 0:
         raise InvalidRequestError(f"too small to convert at {rate.text}: it would round to nothing", field="units")
     needed = round(units_out / _per_unit(rate, base_scale, quote_scale))
-    # Only of an exact amount of the quote, less than half a unit of the base: the customer would pay a whole one for it.
+    # Of an exact amount of the quote that is less than half a unit of the base: the customer would pay a whole one.
     if needed == 0:
         raise InvalidRequestError(f"too small to convert at {rate.text}: it would take nothing", field="units")
     if max(units_in, units_out, needed) > UNITS_MAX:

@@ -123,6 +123,12 @@ _ACCOUNTS = {
                || coalesce(', its floor is ' || floor, '') || coalesce(', its ceiling is ' || ceiling, '') AS message
         FROM (SELECT *, CASE normal_side WHEN 'credit' THEN balance ELSE -balance END AS shown FROM {{accounts}} c) a
         WHERE shown - held < floor OR shown > ceiling""",
+    "held equals the pending holds": f"""
+        SELECT {_ACCOUNT}, 'held ' || a.held || ', but its pending holds sum to ' || coalesce(h.units, 0) AS message
+        FROM {{accounts}} a
+        LEFT JOIN LATERAL (SELECT sum(units) AS units FROM ledger_holds
+                           WHERE account_id = a.id AND state = 'pending') h ON true
+        WHERE a.held <> coalesce(h.units, 0)""",
     "accounts are possible": f"""
         SELECT {_ACCOUNT},
                CASE WHEN state = 'closed' THEN 'it is closed, with balance ' || balance || ' and ' || held || ' held'

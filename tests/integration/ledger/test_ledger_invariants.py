@@ -7,11 +7,13 @@ import pytest
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.orm import Session
 
+from ledger import holds
+from ledger.holds import NewHold
 from ledger.invariants import check_accounts, check_journals, check_touched, verify
 from ledger.posting import reverse
 from ledger.violations import Violation, merged
 from tests.integration.ledger import books as b
-from tests.integration.ledger.books import ALICE, BOB, CUSTODY, EUR, book
+from tests.integration.ledger.books import ALICE, BOB, CUSTODY, ETH, EUR, book
 
 
 def entry_of_alice(version: int, what: str = "journal_number || '.' || position") -> str:
@@ -105,6 +107,16 @@ CORRUPTIONS = (
     on_account("balances are within bounds", BOB, "balance = -1"),
     on_account("balances are within bounds", BOB, "held = 31"),
     on_account("balances are within bounds", BOB, "ceiling = 29"),
+    on_account("held equals the pending holds", BOB, "held = 1"),
+    on_account("held equals the pending holds", ALICE, "held = 0"),
+    Corruption(
+        "held equals the pending holds", "account", account(ALICE),
+        "UPDATE ledger_holds SET state = 'voided', settled_at = now() WHERE units = 7",
+    ),
+    Corruption(
+        "held equals the pending holds", "account", account(ALICE),
+        f"UPDATE ledger_holds SET account_id = ({account(BOB)}) WHERE units = 7", count=2,
+    ),
     on_account("accounts are possible", BOB, "state = 'closed'"),
     on_account("accounts are possible", BOB, "normal_side = 'debit'"),
     on_account("accounts are possible", BOB, "held = -1"),
@@ -132,6 +144,11 @@ def moved(books: str, session: Session) -> str:
     book(books, "pay:2", b.move(ALICE, BOB, 20))
     first = book(books, "bank:1", b.move("custody:bank:de", "merchant:m:available", 5, EUR))
     reverse(session, tenant=books, reference="undo:1", journal_id=first.id)
+    for units in (7, 3):
+        holds.place(
+            session,
+            NewHold(tenant=books, reference=f"hold:{units}", source=ALICE, destination=BOB, asset=ETH, units=units),
+        )
     session.commit()
     b.assert_sound()
     return books

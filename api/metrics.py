@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from core import db, jobs
+from ledger import audit
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 READ_EVERY = 2.0
@@ -41,7 +42,7 @@ class Metrics:
 
 
 class DatabaseCollector(Collector):
-    """Queues and deposits, as the database knows them: the same from whichever process is asked."""
+    """Queues, deposits and the books, as the database knows them: the same from whichever process is asked."""
 
     def __init__(self, count_deposits: CountDeposits) -> None:
         self._count_deposits = count_deposits
@@ -64,6 +65,7 @@ class DatabaseCollector(Collector):
         try:
             with db.transaction() as session:
                 depths = jobs.depths(session)
+                books = audit.status(session)
             deposits = self._count_deposits()
         except SQLAlchemyError:
             up.add_metric([], 0)
@@ -81,4 +83,25 @@ class DatabaseCollector(Collector):
         by_state = GaugeMetricFamily("tallyrail_deposits", "Deposits by state", labels=["state"])
         for state, count in deposits.items():
             by_state.add_metric([state], count)
-        return [up, by_status, oldest, by_state]
+        return [up, by_status, oldest, by_state, *_books(books)]
+
+
+def _books(status: audit.Status) -> list[GaugeMetricFamily]:
+    wrong = GaugeMetricFamily(
+        "tallyrail_ledger_violations", "Rows of the books found wrong and not proved right since", labels=["rule"]
+    )
+    counts = {violation.rule: violation.count for violation in status.violations}
+    for rule in (*audit.RULES, *(counts.keys() - set(audit.RULES))):
+        wrong.add_metric([rule], counts.get(rule, 0))
+    ages = GaugeMetricFamily(
+        "tallyrail_ledger_audit_age_seconds", "Since the last audit of the books was finished", labels=["kind"]
+    )
+    for kind, since in (("incremental", status.since_incremental), ("full", status.since_full)):
+        ages.add_metric([kind], float("inf") if since is None else since.total_seconds())
+    waiting = GaugeMetricFamily("tallyrail_ledger_unsealed_journals", "Journals that no seal covers yet")
+    waiting.add_metric([], status.unsealed.journals)
+    oldest = GaugeMetricFamily(
+        "tallyrail_ledger_unsealed_oldest_seconds", "How long the oldest of them has waited for its seal"
+    )
+    oldest.add_metric([], status.unsealed.oldest.total_seconds())
+    return [wrong, ages, waiting, oldest]

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import db
-from ledger import seals
+from ledger import invariants, seals
 from ledger.invariants import LAST, check_accounts, check_journals, check_totals, check_touched
 from ledger.violations import Violation, merged
 
@@ -24,6 +24,9 @@ Kind = Literal["incremental", "full"]
 Phase = Literal["journals", "accounts", "totals"]
 _PIECES = {"ledger_journals": ("number", 5_000), "ledger_accounts": ("id", 20_000)}
 """What a table is walked by, and how many rows one piece holds: a tenth of a second or so."""
+REACH = "seals reach as far as before"
+RULES = (*invariants.RULES, *seals.RULES, REACH)
+"""All that an audit checks."""
 STALLED_AFTER = timedelta(minutes=15)
 """An audit that has not moved for so long is given up, and another may begin."""
 
@@ -134,7 +137,7 @@ def _check_reach(session: Session, audit: int, upto: int) -> list[Violation]:
     if seen <= upto:
         return []
     message = f"everything up to number {seen} was sealed once, and is up to {upto} now: the end was cut off"
-    return [Violation("seals reach as far as before", f"number {upto + 1}", message, 1)]
+    return [Violation(REACH, f"number {upto + 1}", message, 1)]
 
 
 def _keep(session: Session, audit: int, violations: Sequence[Violation], *, finished: bool) -> None:

@@ -159,6 +159,9 @@ _TOTALS = {
 }
 
 
+RULES = (*_JOURNALS, *_ACCOUNTS, *_TOTALS)
+
+
 def verify(session: Session) -> list[Violation]:
     """Prove the books from the rows alone. An empty list means that every rule holds.
 

@@ -249,6 +249,9 @@ _ENDS = {
 }
 
 
+RULES = (*_CHAIN, *_ENDS)
+
+
 def check_chain(session: Session, after: int, upto: int) -> list[Violation]:
     """Do the journals with `after < number <= upto` give the links that they were sealed with?"""
     return found(session, _CHAIN, {"after": after, "upto": upto})

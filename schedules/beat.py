@@ -45,6 +45,18 @@ def timetable() -> list[Schedule]:
         *chains,
         Schedule("remove_finished_jobs", "maintenance.remove_finished_jobs", every=timedelta(hours=1)),
         Schedule("remove_old_periods", "maintenance.remove_old_periods", every=timedelta(hours=1)),
+        Schedule(
+            "remove_old_audits", "maintenance.remove_old_audits", every=timedelta(days=1), offset=timedelta(hours=2)
+        ),
+        # Each seal asks for the audit of what it sealed.
+        Schedule("seal_ledger", "maintenance.seal_ledger", every=timedelta(minutes=1)),
+        Schedule(
+            "audit_ledger",
+            "maintenance.audit_ledger",
+            every=timedelta(days=1),
+            offset=timedelta(hours=3),
+            args={"kind": "full"},
+        ),
     ]
 
 

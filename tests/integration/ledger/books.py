@@ -49,6 +49,12 @@ def raw_balances(session: Session, tenant: str) -> dict[tuple[str, str], tuple[i
     return {(row.code, row.asset): (int(row.balance), int(row.version)) for row in rows}
 
 
+def references(session: Session, tenant: str) -> dict[str, uuid.UUID]:
+    """Every journal's id by its reference."""
+    rows = session.execute(text("SELECT reference, id FROM ledger_journals WHERE tenant = :tenant"), {"tenant": tenant})
+    return {row.reference: row.id for row in rows}
+
+
 def counts(session: Session) -> tuple[int, int]:
     """How many journals and entries there are."""
     row = session.execute(

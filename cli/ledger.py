@@ -7,14 +7,15 @@ from uuid import UUID
 import typer
 from sqlalchemy.orm import Session
 
-from cli import amounts, values
+from cli import values
 from cli.amounts import amount, symbol
+from cli.ledger_accounts import Asset, At, Cursor, Whose, account, entries, scales_of, statement
 from cli.nouns import noun
 from cli.output import AsJson, Column, details, document, pretty, say, section, table
 from core import db
 from core.errors import InvalidRequestError, NotFoundError
 from ledger import balances as books
-from ledger.balances import JournalRecord, TrialBalance
+from ledger.balances import JournalRecord, Page, Total, TrialBalance
 from ledger.invariants import verify as prove
 
 app = noun()
@@ -27,6 +28,13 @@ TRIAL = (
     Column("Credits", "credits", right=True),
     Column("Difference", "difference", right=True),
 )
+TOTALS = (
+    Column("Asset", "asset"),
+    Column("Kind", "kind"),
+    Column("Accounts", "accounts", right=True),
+    Column("Amount", "amount", right=True),
+    Column("Units", "units", right=True),
+)
 ACCOUNTS = (
     Column("Account", "account"),
     Column("Kind", "kind"),
@@ -37,20 +45,11 @@ ACCOUNTS = (
 ENTRIES = (
     Column("Account", "account"),
     Column("Amount", "amount", right=True),
+    Column("Balance", "balance_amount", right=True),
     Column("Units", "units", right=True),
-    Column("Balance", "balance", right=True),
-    Column("Version", "version", right=True),
     Column("Asset", "asset"),
 )
 Tenant = Annotated[str | None, typer.Option(help="Default: the whole house.")]
-
-
-def scales_of(session: Session, wanted: set[str], tenant: str) -> dict[str, int]:
-    """By the registry; what has left it, the ledger still knows."""
-    known = amounts.scales()
-    if not wanted <= known.keys():
-        known |= {line.asset: line.scale for line in books.trial_balance(session, tenant)}
-    return known
 
 
 @app.command()
@@ -58,19 +57,27 @@ def balances(
     *,
     tenant: Tenant = None,
     prefix: Annotated[str, typer.Option(help="Accounts whose code starts so, such as user:42. Needs --tenant.")] = "",
-    asset: Annotated[str | None, typer.Option(help="Only this asset, by its whole id.")] = None,
+    asset: Asset = None,
+    at: At = None,
     limit: values.Limit = 100,
-    cursor: Annotated[str | None, typer.Option(help="Go on after the page that named this cursor.")] = None,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
-    """The trial balance; with --tenant also its accounts. Exit status 1 if an asset does not balance."""
+    """The trial balance; with --tenant also its accounts.
+
+    Exit status 1 if an asset does not balance. With --prefix also the totals of the accounts whose code starts so;
+    with --at the trial balance alone, of what was booked by then.
+    """
     if tenant is None and (prefix or cursor):
         raise typer.BadParameter("--prefix and --cursor list the accounts of one tenant: give --tenant")
+    if at is not None and (prefix or cursor):
+        raise typer.BadParameter("--at is for the trial balance; for one account: tallyrail ledger account")
+    page, totals = None, list[Total]()
     with db.transaction() as session:
-        trial = [line for line in books.trial_balance(session, tenant) if asset in (None, line.asset)]
-        page = None
-        if tenant is not None:
+        trial = [line for line in books.trial_balance(session, tenant, at=at) if asset in (None, line.asset)]
+        if tenant is not None and at is None:
             page = books.accounts(session, tenant, prefix, cursor=cursor, limit=limit)
+            totals = list(books.total(session, tenant, prefix)) if prefix else []
     scales = {line.asset: line.scale for line in trial}
     accounts = [
         {
@@ -87,12 +94,15 @@ def balances(
         if asset in (None, account.asset)
     ]
     lines = [_trial_row(line) for line in trial]
+    sums = [_total_row(one) for one in totals if asset in (None, one.asset)]
     next_cursor = page.cursor if page else None
     if as_json:
-        more = {} if page is None else {"accounts": accounts, "next_cursor": next_cursor}
+        more: dict[str, Any] = {} if at is None else {"at": at}
+        if page is not None:
+            more |= {"totals": sums, "accounts": accounts, "next_cursor": next_cursor}
         document({"trial_balance": lines, **more})
     else:
-        _show_balances(lines, accounts, next_cursor)
+        _show_balances(lines, accounts, next_cursor, totals=(f"All of {prefix}", sums))
     if any(line.difference for line in trial):
         say("tallyrail: the books do not balance: see `tallyrail ledger verify`")
         raise typer.Exit(1)
@@ -112,11 +122,32 @@ def _trial_row(line: TrialBalance) -> dict[str, Any]:
     }
 
 
-def _show_balances(lines: list[dict[str, Any]], accounts: list[dict[str, Any]], cursor: str | None) -> None:
+def _total_row(one: Total) -> dict[str, Any]:
+    return {
+        "asset": one.asset,
+        "kind": one.kind,
+        "accounts": one.accounts,
+        "units": str(one.balance),
+        "held": str(one.held),
+        "amount": amount(one.balance, one.asset, {one.asset: one.scale}),
+    }
+
+
+def _show_balances(
+    lines: list[dict[str, Any]],
+    accounts: list[dict[str, Any]],
+    cursor: str | None,
+    *,
+    totals: tuple[str, list[dict[str, Any]]],
+) -> None:
     if not lines:
         typer.echo("Nothing is booked.")
         return
     table(lines, TRIAL)
+    title, sums = totals
+    if sums:
+        typer.echo("")
+        table(sums, TOTALS, title=title)
     for line in lines:
         of_asset = [account for account in accounts if account["asset"] == line["asset"]]
         if of_asset:
@@ -126,35 +157,43 @@ def _show_balances(lines: list[dict[str, Any]], accounts: list[dict[str, Any]], 
         typer.echo(f"\nMore accounts: --cursor {cursor}")
 
 
+for command in (account, entries, statement):
+    app.command()(command)
+
+
 @app.command()
 def journal(
     which: Annotated[str | None, typer.Argument(metavar="[JOURNAL]", help="Its id or its reference.")] = None,
     *,
-    tenant: Annotated[str, typer.Option(help="Whose books.")],
+    tenant: Whose,
     subject: Annotated[str | None, typer.Option(help="All journals about this, such as deposit:<id>.")] = None,
+    limit: values.Limit = 100,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """One journal with its entries, or all journals about a subject."""
     if (which is None) == (subject is None):
         raise typer.BadParameter("give a journal's id or reference, or --subject")
     with db.transaction() as session:
-        found = _find(session, tenant, which, subject)
-        scales = scales_of(session, {entry.asset for record in found for entry in record.entries}, tenant)
+        if subject is None:
+            page = Page((_find(session, tenant, which),), None)
+        else:
+            page = books.journals_about(session, tenant, subject, cursor=cursor, limit=limit)
+        scales = scales_of(session, {entry.asset for record in page.rows for entry in record.entries}, tenant)
+    if not page.rows:
+        raise NotFoundError(f"{tenant} has no journal about {subject!r}")
     if as_json:
-        document({"journals": [_journal_row(record, scales) for record in found]})
+        document({"journals": [_journal_row(record, scales) for record in page.rows], "next_cursor": page.cursor})
         return
-    for place, record in enumerate(found):
+    for place, record in enumerate(page.rows):
         if place:
             typer.echo("")
         _show_journal(_journal_row(record, scales))
+    if page.cursor is not None:
+        typer.echo(f"\nMore: --cursor {page.cursor}")
 
 
-def _find(session: Session, tenant: str, which: str | None, subject: str | None) -> list[JournalRecord]:
-    if subject is not None:
-        about = list(books.journals_about(session, tenant, subject).rows)
-        if not about:
-            raise NotFoundError(f"{tenant} has no journal about {subject!r}")
-        return about
+def _find(session: Session, tenant: str, which: str | None) -> JournalRecord:
     if which is None:
         raise InvalidRequestError("give a journal's id or reference")
     found = books.journal(session, tenant, reference=which)
@@ -162,7 +201,7 @@ def _find(session: Session, tenant: str, which: str | None, subject: str | None)
         found = books.journal(session, tenant, journal_id=journal_id)
     if found is None:
         raise NotFoundError(f"{tenant} has no journal {which!r}")
-    return [found]
+    return found
 
 
 def _uuid(text: str) -> UUID | None:
@@ -175,6 +214,7 @@ def _uuid(text: str) -> UUID | None:
 def _journal_row(record: JournalRecord, scales: Mapping[str, int]) -> dict[str, Any]:
     return {
         "id": record.id,
+        "number": record.number,
         "tenant": record.tenant,
         "reference": record.reference,
         "category": record.category,
@@ -193,7 +233,7 @@ def _journal_row(record: JournalRecord, scales: Mapping[str, int]) -> dict[str, 
                 "units": str(entry.units),
                 "amount": amount(entry.units, entry.asset, scales),
                 "balance": str(entry.balance),
-                "version": entry.version,
+                "balance_amount": amount(entry.balance, entry.asset, scales),
             }
             for entry in record.entries
         ],
@@ -203,6 +243,7 @@ def _journal_row(record: JournalRecord, scales: Mapping[str, int]) -> dict[str, 
 def _show_journal(row: dict[str, Any]) -> None:
     titles = {
         "id": "Journal",
+        "number": "Number",
         "tenant": "Tenant",
         "reference": "Reference",
         "category": "Category",

@@ -62,7 +62,7 @@ class Account:
 
     @property
     def available(self) -> int | None:
-        """What can still leave; None for an account without a floor."""
+        """What holds and the floor leave free; None without a floor. Whether it may leave now, `state` says."""
         return None if self.floor is None else self.balance - self.held - self.floor
 
 
@@ -123,7 +123,7 @@ def accounts(
     where, parameters = under(prefix)
     if cursor is not None:
         match opened(cursor):
-            case [str(code), str(asset)]:
+            case [str(code), str(asset)] if (code + asset).isascii() and (code + asset).isprintable():
                 where += " AND (a.code, a.asset) > (:after_code, :after_asset)"
                 parameters |= {"after_code": code, "after_asset": asset}
             case _:

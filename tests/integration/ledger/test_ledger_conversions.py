@@ -70,7 +70,7 @@ def has(session: Session, tenant: str, code: str, asset: str) -> int:
 
 
 def test_bought_at_80_and_sold_at_85_is_a_gain_read_exactly(desk: str) -> None:
-    """We buy 100 USDT for 8,000 INR and sell 60 for 5,100: 300 INR are gained, 200 more if 40 USDT are worth 85 each."""
+    """We buy 100 USDT for 8,000 INR and sell 60 for 5,100: 300 INR are gained, 200 more if 40 USDT are worth 85."""
     exchange(desk, "buy", ALICE, rate("80"), 100_000_000)
     with transaction() as session:
         assert position(session, desk) == {USDT: 100_000_000, INR: -800_000}

@@ -394,6 +394,13 @@ def test_an_export_needs_little_memory(tenant: str, form: Format) -> None:
     assert peaks[1] < 3 * peaks[0], peaks
 
 
+@pytest.mark.parametrize("code", CODES)
+def test_no_account_lies_below_another(code: str) -> None:
+    """A balance that beancount checks is that of the account with all below it, which the ledger doesn't add up."""
+    with pytest.raises(InvalidRequestError):
+        rule(f"{code}:more")
+
+
 segments = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
 
 

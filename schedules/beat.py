@@ -48,6 +48,7 @@ def timetable() -> list[Schedule]:
         Schedule(
             "remove_old_audits", "maintenance.remove_old_audits", every=timedelta(days=1), offset=timedelta(hours=2)
         ),
+        Schedule("expire_holds", "maintenance.expire_holds", every=timedelta(seconds=10)),
         # Each seal asks for the audit of what it sealed.
         Schedule("seal_ledger", "maintenance.seal_ledger", every=timedelta(minutes=1)),
         Schedule(

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from core import jobs
 from core.jobs import NewJob
 from domain.timetable import service as timetable
-from ledger import audit, seals
+from ledger import audit, holds, seals
 from ledger.audit import Cursor, Kind, Phase
 from tasks.base import task, transaction
 
@@ -16,6 +16,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 REMOVE_LIMIT = 10_000
 """Rows one transaction deletes."""
+EXPIRE_LIMIT = 500
+"""Holds one transaction lets go: their accounts are locked as long."""
 SEAL_BUDGET = AUDIT_BUDGET = timedelta(seconds=3)
 """How long one job seals or audits; the next goes on. Less than a message's budget, so that nobody waits behind it."""
 KEEP_AUDITS = timedelta(days=30)
@@ -33,6 +35,13 @@ def remove_finished_jobs(session: Session) -> None:
 def remove_old_periods(session: Session) -> None:
     """Remove periods of schedules that are long past; the last of each stays."""
     timetable.remove_old(session, keep=timedelta(days=7))
+
+
+@task("maintenance.expire_holds")
+def expire_holds(session: Session) -> None:
+    """Let go of holds past their deadline. Posts that need the money don't wait for this."""
+    if holds.expire_due(session, EXPIRE_LIMIT) == EXPIRE_LIMIT:  # there may be more
+        jobs.submit(session, NewJob("maintenance.expire_holds", {}))
 
 
 @task("maintenance.seal_ledger")

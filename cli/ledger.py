@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from cli import values
 from cli.amounts import amount, symbol
+from cli.books import audit, audits, heads, verify
 from cli.ledger_accounts import Asset, At, Cursor, Whose, account, entries, scales_of, statement
 from cli.nouns import noun
 from cli.output import AsJson, Column, details, document, pretty, say, section, table
@@ -16,7 +17,6 @@ from core import db
 from core.errors import InvalidRequestError, NotFoundError
 from ledger import balances as books
 from ledger.balances import JournalRecord, Page, Total, TrialBalance
-from ledger.invariants import verify as prove
 
 app = noun()
 TRIAL = (
@@ -157,7 +157,7 @@ def _show_balances(
         typer.echo(f"\nMore accounts: --cursor {cursor}")
 
 
-for command in (account, entries, statement):
+for command in (account, entries, statement, verify, heads, audits, audit):
     app.command()(command)
 
 
@@ -260,28 +260,3 @@ def _show_journal(row: dict[str, Any]) -> None:
         section("Metadata", pretty(row["metadata"]))
     typer.echo("")
     table(row["entries"], ENTRIES)
-
-
-@app.command()
-def verify(*, as_json: AsJson = False) -> None:
-    """Prove the books from their rows alone. Exit status 1, and each rule that does not hold, if they are wrong."""
-    with db.transaction() as session:
-        violations = prove(session)
-    if as_json:
-        document(
-            {
-                "holds": not violations,
-                "violations": [
-                    {"rule": found.rule, "row": found.row, "message": found.message, "count": found.count}
-                    for found in violations
-                ],
-            }
-        )
-    elif not violations:
-        typer.echo("The books balance: every rule holds.")
-    else:
-        for found in violations:
-            typer.echo(str(found))
-    if violations:
-        say(f"tallyrail: the books are wrong: {len(violations)} of the rules do not hold")
-        raise typer.Exit(1)

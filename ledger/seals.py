@@ -75,15 +75,15 @@ def settle(timeout: timedelta = SETTLE_TIMEOUT) -> int | None:
     with db.transaction() as session:
         number, mark = session.execute(_MARK).one()
     ends = time.monotonic() + timeout.total_seconds()
-    pause = 0.005
+    pause = timedelta(milliseconds=5)
     while True:
         with db.single_statement() as connection:
             if connection.scalar(_ENDED, {"mark": mark}):
                 return int(number)
         if time.monotonic() > ends:
             return None
-        time.sleep(pause)
-        pause = min(pause * 2, 0.2)
+        time.sleep(pause.total_seconds())
+        pause = min(pause * 2, timedelta(milliseconds=200))
 
 
 def seal(upto: int, *, budget: timedelta = timedelta(days=1)) -> tuple[int, bool]:

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 from cli import values
 from cli.amounts import amount, symbol
 from cli.books import audit, audits, heads, verify
+from cli.exports import export
+from cli.holds import holds
 from cli.ledger_accounts import Asset, At, Cursor, Whose, account, entries, scales_of, statement
 from cli.nouns import noun
 from cli.output import AsJson, Column, details, document, pretty, say, section, table
@@ -157,7 +159,7 @@ def _show_balances(
         typer.echo(f"\nMore accounts: --cursor {cursor}")
 
 
-for command in (account, entries, statement, verify, heads, audits, audit):
+for command in (account, entries, statement, export, holds, verify, heads, audits, audit):
     app.command()(command)
 
 

@@ -18,6 +18,7 @@ NOUNS = {
     "jobs": "Durable work: what waits, what runs, how it ended.",
     "dlq": "Dead letters: jobs that wait for a person.",
     "ledger": "The books: balances, journals, and whether they hold.",
+    "accounts": "Accounts of the books: freeze, close and bound them, with a reason.",
 }
 
 

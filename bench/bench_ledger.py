@@ -1,11 +1,12 @@
 """`make bench-ledger`: transfers a second through the public posting calls, beside pgbench on a bare function.
 
-Both on the embedded PostgreSQL with its default durability, three rounds in turn, medians. "uniform": both accounts of a
+Both on the embedded PostgreSQL with its default durability, three rounds in turn, medians. "uniform": the accounts of a
 transfer are any two of 10,000 customers, each with a floor; "house": one account is the same in every transfer.
 
 - ledger.single.<kind>.<clients>: `ledger.posting.book`, one transfer a call, clients as Python processes. Baseline: the
   bare function with as many clients of pgbench.
 - ledger.single.house.cost: the house account against uniform, both ours, 8 clients.
+- ledger.single.striping: the same house account in its stripes and in one row, both ours, 8 clients.
 - ledger.batch.<kind>.<writers>: `ledger.batches.book_all`, 500 transfers a call. Baseline: the bare function as above.
 - ledger.batch.<kind>: two writers (as many as there are cores), each with half of the customers, as consumers that are
   sharded by customer post. Baseline: the bare function at 8 clients.
@@ -13,13 +14,15 @@ transfer are any two of 10,000 customers, each with a floor; "house": one accoun
 """
 
 import multiprocessing
-import os
 import resource
 import statistics
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from bench import servers
+from bench import ledger_clients, servers
 from bench.figures import figure
+from ledger.batches import book_all
 
 CLIENTS = (1, 8, 16)
 ROUNDS = 3
@@ -28,16 +31,14 @@ GOALS = {"single.uniform.1": 0.6, "single.uniform.8": 0.35, "batch.uniform": 3.0
 
 
 def measure() -> dict[str, float]:
-    from bench import ledger_clients as side
-
     runs: dict[str, Callable[[], float]] = {}
-    for house in (False, True):
-        kind = "house" if house else "uniform"
+    for kind in ("uniform", "house"):
         for clients in CLIENTS:
-            runs[f"bare.{kind}.{clients}"] = lambda c=clients, h=house: side.bare(c, house=h)
-            runs[f"single.{kind}.{clients}"] = lambda c=clients, h=house: side.ours(c, house=h, batched=False)
-            runs[f"batch.{kind}.{clients}"] = lambda c=clients, h=house: side.ours(c, house=h, batched=True)
-        runs[f"batch.{kind}"] = lambda h=house: side.ours(2, house=h, batched=True, apart=True)
+            runs[f"bare.{kind}.{clients}"] = partial(ledger_clients.bare, clients, kind)
+            runs[f"single.{kind}.{clients}"] = partial(ledger_clients.ours, clients, kind, batched=False)
+            runs[f"batch.{kind}.{clients}"] = partial(ledger_clients.ours, clients, kind, batched=True)
+        runs[f"batch.{kind}"] = partial(ledger_clients.ours, 2, kind, batched=True, apart=True)
+    runs["single.unstriped.8"] = partial(ledger_clients.ours, 8, "unstriped", batched=False)
     results: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
         for name, run in runs.items():
@@ -46,12 +47,12 @@ def measure() -> dict[str, float]:
 
 
 def report(found: dict[str, float]) -> None:
+    unstriped = found.pop("single.unstriped.8")
     for name, rate in found.items():
-        what, *rest = name.split(".")
+        what, kind, *rest = name.split(".")
         if what == "bare":
             continue
-        kind, clients = rest[0], rest[1] if len(rest) > 1 else "8"
-        baseline = found[f"bare.{kind}.{clients}"]
+        baseline = found[f"bare.{kind}.{rest[0] if rest else 8}"]
         goal = GOALS.get(name)
         figure(
             f"ledger.{name}",
@@ -62,6 +63,7 @@ def report(found: dict[str, float]) -> None:
         )
     house, uniform = found["single.house.8"], found["single.uniform.8"]
     figure("ledger.single.house.cost", ours=house, baseline=uniform, goal=">= 0.8", met=house >= 0.8 * uniform)
+    figure("ledger.single.striping", ours=house, baseline=unstriped, goal="told")
 
 
 def memory() -> None:
@@ -74,20 +76,15 @@ def memory() -> None:
     figure("ledger.batch.memory", ours=peak, baseline=MEMORY_MAX, goal="<= 1.0", met=peak <= MEMORY_MAX)
 
 
-def _peak(answer: object) -> None:
-    from bench import ledger_clients as side
-    from ledger.batches import book_all
-
-    journals = side._journals(side.random.Random(os.getpid()), 0, side.ACCOUNTS, house=False)
-    outcomes = book_all([journals() for _ in range(10_000)])
+def _peak(answer: Any) -> None:
+    journal = ledger_clients.journals("uniform")
+    outcomes = book_all([journal() for _ in range(10_000)])
     assert all(outcome.posted for outcome in outcomes)
-    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # type: ignore[attr-defined]
+    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main() -> None:
     with servers.servers():
-        from bench import ledger_clients
-
         ledger_clients.prepare()
         report(measure())
         memory()

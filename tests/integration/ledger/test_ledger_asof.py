@@ -118,6 +118,16 @@ def test_what_is_booked_late_moves_the_effective_clock_and_never_the_booked_one(
     assert balance_at(session, books, CUSTODY, ETH, hour_before - TICK, clock=Clock.EFFECTIVE) == 0
 
 
+def test_a_repeat_that_booked_nothing_hides_no_entry(books: str, session: Session) -> None:
+    for number in range(3):
+        book(books, f"a:{number}", b.move(CUSTODY, ALICE, 10))
+    assert not book(books, "a:1", b.move(CUSTODY, ALICE, 10)).created
+    times = sorted(booked for booked, _, _ in _times_of(session, books, ALICE, ETH))
+    for code in (ALICE, CUSTODY):
+        assert [balance_at(session, books, code, ETH, at) for at in times] == [10, 20, 30]
+        assert [balance_at(session, books, code, ETH, at - TICK) for at in times] == [0, 10, 20]
+
+
 def test_the_trial_balance_as_of_a_time_is_even_and_has_the_accounts_of_then(
     books: str, clients: list[Connection]
 ) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from core.db import transaction
 from domain.deposit import service
-from ledger import balances
-from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, OWED, SUSPENSE, TENANT, Desk
+from ledger import accounts, balances
+from tests.integration.deposit.desk import ACCOUNT, COIN, CUSTODY, ETHER, OWED, SUSPENSE, TENANT, Desk
 
 pytest_plugins = ["tests.support.evm_fixtures"]
 
@@ -70,6 +70,22 @@ def test_a_reorg_after_a_release_takes_the_money_from_its_owner(desk: Desk) -> N
     assert desk.poll(deposit).state == "watching"
     assert (desk.balance(ACCOUNT), desk.balance(OWED)) == (0, 200)
     assert desk.balance(SUSPENSE) == desk.balance(CUSTODY) == 0
+
+
+@pytest.mark.parametrize(("spent", "left", "owed"), [(0, 0, 0), (200, 300, 500)])
+def test_a_reorg_reverses_the_credit_of_a_frozen_account_or_books_all_of_it_as_a_debt(
+    desk: Desk, spent: int, left: int, owed: int
+) -> None:
+    deposit = desk.by_hash(desk.dev.send(desk.shared, 500))
+    desk.dev.mine()
+    assert desk.poll(deposit).state == "credited"
+    if spent:
+        desk.spend(spent)
+    with transaction() as session:
+        accounts.freeze(session, tenant=TENANT, code=ACCOUNT, asset=COIN, reason="a court", actor="ann")
+    desk.dev.reorg(2)
+    assert desk.poll(deposit).state == "watching"
+    assert [desk.balance(code) for code in (ACCOUNT, OWED, CUSTODY)] == [left, owed, 0]
 
 
 def test_what_was_spent_before_the_reorg_becomes_a_debt_and_the_next_credit_pays_it(desk: Desk) -> None:

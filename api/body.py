@@ -23,8 +23,18 @@ async def _json_bytes(request: Request) -> bytes:
         raise Problem("bad-request", "the body ended early") from None
 
 
+async def _json_bytes_if_any(request: Request) -> bytes:
+    try:
+        empty = not await request.body()
+    except ClientDisconnect:
+        raise Problem("bad-request", "the body ended early") from None
+    return b"{}" if empty else await _json_bytes(request)
+
+
 JsonBytes = Annotated[bytes, Depends(_json_bytes)]
 """The body as it came. Parsed in the endpoint's thread: a large one must not hold up the other requests."""
+OptionalJsonBytes = Annotated[bytes, Depends(_json_bytes_if_any)]
+"""Where every field may be left out: no body is an empty object."""
 
 
 def parsed(body: bytes) -> Any:

@@ -23,6 +23,8 @@ from domain.access.errors import KeyReusedError
 from domain.access.idempotency import Answer, Claim
 from domain.access.service import Principal, Scope
 
+ACCEPTED = 202
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -35,6 +37,8 @@ class Kind:
     """(tenant, checked body) -> what the domain is asked for. Raises InvalidRequestError; touches nothing."""
     create: Callable[[Session, Sequence[Any]], Sequence[dict[str, Any] | InvalidRequestError]]
     """Writes them all, in a few statements. For each, in order, the body of its answer, or why not."""
+    status: int = ACCEPTED
+    """Of its answer. 202: more is still to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,6 @@ class Ask:
 class Outcome:
     answer: Answer
     replayed: bool
-
-
-ACCEPTED = 202
 
 
 def checked(caller: Principal, kind: Kind, key: str, body: object) -> Ask:
@@ -91,7 +92,7 @@ def _create(session: Session, tenant: str, asks: Sequence[Ask]) -> dict[str, Ans
         of_kind = [ask for ask in asks if ask.kind is kind]
         bodies = kind.create(session, [ask.work for ask in of_kind])
         for ask, body in zip(of_kind, bodies, strict=True):
-            made[ask.claim.key] = Answer(ACCEPTED, body) if isinstance(body, dict) else body
+            made[ask.claim.key] = Answer(kind.status, body) if isinstance(body, dict) else body
     idempotency.keep(session, tenant, {key: answer for key, answer in made.items() if isinstance(answer, Answer)})
     idempotency.release(session, tenant, [key for key, answer in made.items() if not isinstance(answer, Answer)])
     return made

@@ -19,7 +19,9 @@ written as strings. Every refusal is a problem document (RFC 9457); look at its 
 TAGS = [
     {"name": "deposits", "description": "Payments to watch for on chains"},
     {"name": "jobs", "description": "Durable work: what was asked for and how far it came"},
-    {"name": "accounts", "description": "The books, read"},
+    {"name": "accounts", "description": "The books, read: balances now and then, entries, statements"},
+    {"name": "journals", "description": "What moves money in the books: many postings in one, and their reversals"},
+    {"name": "holds", "description": "Money bound before it moves: placed, then captured, voided or expired"},
     {"name": "health", "description": "For load balancers"},
 ]
 _REF = "#/components/schemas/{model}"
@@ -36,11 +38,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 _bodies: list[type[BaseModel]] = [ProblemDocument]
 
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """`openapi_extra` of an endpoint that reads its body itself."""
     _bodies.append(model)
     schema = {"$ref": _REF.format(model=model.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def schema(app: FastAPI) -> dict[str, Any]:

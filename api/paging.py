@@ -11,7 +11,9 @@ from core.errors import InvalidRequestError
 
 LIMIT_MAX = 200
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows a page has at most")]
-Cursor = Annotated[str | None, Query(max_length=4_000, description="The `next_cursor` of the page before")]
+# A page of entries goes on at a version for each row of its account: 16 for each asset of a custody account.
+CURSOR_LENGTH_MAX = 32_000
+Cursor = Annotated[str | None, Query(max_length=CURSOR_LENGTH_MAX, description="The `next_cursor` of the page before")]
 
 _ID_BYTES = 16
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +17,16 @@ from starlette.exceptions import HTTPException
 
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, TransientError
 from domain.access.errors import CredentialError, KeyReusedError, RequestInProgressError
+from ledger.errors import (
+    AccountClosedError,
+    AccountFrozenError,
+    AlreadyReversedError,
+    CeilingExceededError,
+    HoldExceededError,
+    HoldSettledError,
+    InsufficientFundsError,
+    ReferenceReusedError,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -39,6 +50,13 @@ KINDS = {
     "not-found": Kind(HTTPStatus.NOT_FOUND, "There is no such thing"),
     "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "The method is not allowed here"),
     "conflict": Kind(HTTPStatus.CONFLICT, "It is not in a state to do that"),
+    "insufficient-funds": Kind(HTTPStatus.CONFLICT, "The account has too little available"),
+    "ceiling-exceeded": Kind(HTTPStatus.CONFLICT, "The account would have more than it may"),
+    "account-frozen": Kind(HTTPStatus.CONFLICT, "Nothing may leave the account"),
+    "account-closed": Kind(HTTPStatus.CONFLICT, "Nothing may move in the account"),
+    "already-reversed": Kind(HTTPStatus.CONFLICT, "The journal was reversed before"),
+    "hold-settled": Kind(HTTPStatus.CONFLICT, "The hold is not pending any more"),
+    "hold-exceeded": Kind(HTTPStatus.CONFLICT, "More was asked for than is held"),
     "request-in-progress": Kind(HTTPStatus.CONFLICT, "The same request is still in progress"),
     "body-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "unsupported-media-type": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
@@ -53,12 +71,16 @@ KINDS = {
 
 @dataclass(eq=False)
 class Problem(Exception):  # noqa: N818  # it is both: what is raised and what is told
-    """One refusal. `errors` points at each part at fault: a JSON pointer into the body, or a parameter's name."""
+    """One refusal. `errors` points at each part at fault: a JSON pointer into the body, or a parameter's name.
+
+    `members` are what this kind of problem tells besides (RFC 9457, 3.2), amounts as strings.
+    """
 
     kind: str
     detail: str
     errors: Sequence[Mapping[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> int:
@@ -74,7 +96,7 @@ class Problem(Exception):  # noqa: N818  # it is both: what is raised and what i
         }
         if self.errors:
             made["errors"] = [dict(error) for error in self.errors]
-        return made
+        return {**made, **self.members}
 
     def response(self) -> Response:
         correlation = structlog.contextvars.get_contextvars().get("correlation_id")
@@ -99,6 +121,19 @@ class ProblemDocument(BaseModel):
     detail: str
     errors: list[ProblemPart] | None = None
     correlation_id: str | None = None
+    account: str | None = Field(default=None, description="The account that refuses")
+    asset: str | None = None
+    available: str | None = Field(default=None, description="insufficient-funds: what could still leave the account")
+    needed: str | None = Field(default=None, description="insufficient-funds: what was to leave it")
+    room: str | None = Field(default=None, description="ceiling-exceeded: what the account could still take")
+    offered: str | None = Field(default=None, description="ceiling-exceeded: what it was to take")
+    journal_id: str | None = Field(default=None, description="already-reversed: the journal")
+    reversed_by: str | None = Field(default=None, description="already-reversed: its reversal")
+    hold_id: str | None = Field(default=None, description="hold-settled, hold-exceeded: the hold")
+    state: str | None = Field(default=None, description="hold-settled: posted, voided or expired")
+    expires_at: str | None = Field(default=None, description="hold-settled: the deadline that has passed")
+    held: str | None = Field(default=None, description="hold-exceeded: what the hold has")
+    asked: str | None = Field(default=None, description="hold-exceeded: what was to be captured")
 
 
 def pointer(location: Sequence[str | int]) -> str:
@@ -118,6 +153,35 @@ def _at_field(error: InvalidRequestError) -> Sequence[Mapping[str, str]]:
     return [{"pointer": f"/{error.field}", "detail": str(error)}] if error.field else ()
 
 
+# The ledger's refusals: the kind, and each member with the error's attribute that it tells.
+_LEDGER: Mapping[type[Exception], tuple[str, Mapping[str, str]]] = {
+    InsufficientFundsError: (
+        "insufficient-funds",
+        {"account": "account", "asset": "asset", "available": "available", "needed": "needed"},
+    ),
+    CeilingExceededError: (
+        "ceiling-exceeded",
+        {"account": "account", "asset": "asset", "room": "room", "offered": "offered"},
+    ),
+    AccountFrozenError: ("account-frozen", {"account": "account", "asset": "asset"}),
+    AccountClosedError: ("account-closed", {"account": "account", "asset": "asset"}),
+    AlreadyReversedError: ("already-reversed", {"journal_id": "journal_id", "reversed_by": "by"}),
+    HoldSettledError: ("hold-settled", {"hold_id": "hold_id", "state": "state", "expires_at": "deadline"}),
+    HoldExceededError: ("hold-exceeded", {"hold_id": "hold_id", "held": "held", "asked": "asked"}),
+}
+
+
+def _of_conflict(error: ConflictError) -> Problem:
+    kind, told = _LEDGER.get(type(error), ("conflict", {}))
+    values = {member: getattr(error, attribute) for member, attribute in told.items()}
+    members = {member: _told(value) for member, value in values.items() if value is not None}
+    return Problem(kind, str(error), _at_field(error), members=members)
+
+
+def _told(value: object) -> str:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
+
+
 def of_error(error: Exception) -> Problem:  # noqa: PLR0911  # a table
     """The problem for one of our errors. Anything unforeseen is `internal`, and tells nothing of itself."""
     match error:
@@ -127,12 +191,14 @@ def of_error(error: Exception) -> Problem:  # noqa: PLR0911  # a table
             return Problem("unauthenticated", str(error), headers={"WWW-Authenticate": 'Bearer realm="tallyrail"'})
         case RequestInProgressError():
             return Problem("request-in-progress", str(error), headers={"Retry-After": "1"})
-        case KeyReusedError():
+        case KeyReusedError() | ReferenceReusedError():
+            # Where a request books, its reference is made of its key. A flow of ours whose reference names two things
+            # runs in a worker, and stops there.
             return Problem("idempotency-key-reused", str(error))
         case NotFoundError():
             return Problem("not-found", str(error))
         case ConflictError():
-            return Problem("conflict", str(error), _at_field(error))
+            return _of_conflict(error)
         case InvalidRequestError(field="cursor"):
             return Problem("invalid-cursor", str(error), [{"parameter": "cursor", "detail": str(error)}])
         case InvalidRequestError():
@@ -182,6 +248,7 @@ def install(app: FastAPI) -> None:
         Problem,
         CredentialError,
         InvalidRequestError,
+        ReferenceReusedError,
         TransientError,
         OperationalError,
         InterfaceError,

@@ -38,6 +38,10 @@ class Scope(StrEnum):
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
     ACCOUNTS_READ = "accounts:read"
+    JOURNALS_READ = "journals:read"
+    JOURNALS_WRITE = "journals:write"
+    HOLDS_READ = "holds:read"
+    HOLDS_WRITE = "holds:write"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import ValidationError
@@ -12,12 +13,14 @@ from pydantic_core import from_json
 from api import openapi
 from api.main import create_app
 from api.paging import opened, seal
-from api.problems import KINDS, Problem, of_error, pointer
+from api.problems import KINDS, Problem, ProblemDocument, of_error, pointer
+from api.routes import holds, journals
 from api.routes.batches import BatchRequest
 from api.routes.deposits import EXAMPLES, METADATA_BYTES_MAX, DepositRequest
-from core.errors import InvalidRequestError, TransientError
+from core.errors import ConflictError, InvalidRequestError, TransientError
 from core.money import UNITS_MAX
 from domain.access import idempotency
+from ledger import errors
 
 GOOD: dict[str, Any] = {"asset": "eip155:1/slip44:60", "account": "user:42:available"}
 
@@ -95,6 +98,62 @@ def test_unforeseen_errors_say_nothing() -> None:
     assert {Problem(kind, "").document()["type"] for kind in KINDS} == {f"/problems/{kind}" for kind in KINDS}
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "members"),
+    [
+        (
+            errors.InsufficientFundsError(account="user:1:available", asset="a", available=-(10**37), needed=10**37),
+            "insufficient-funds",
+            {"account": "user:1:available", "asset": "a", "available": f"-{10**37}", "needed": str(10**37)},
+        ),
+        (
+            errors.CeilingExceededError(account="user:1:available", asset="a", room=0, offered=1),
+            "ceiling-exceeded",
+            {"account": "user:1:available", "asset": "a", "room": "0", "offered": "1"},
+        ),
+        (errors.AccountFrozenError("user:1:x", "a"), "account-frozen", {"account": "user:1:x", "asset": "a"}),
+        (errors.AccountClosedError("user:1:x", "a"), "account-closed", {"account": "user:1:x", "asset": "a"}),
+        (
+            errors.AlreadyReversedError(UUID(int=1), UUID(int=2)),
+            "already-reversed",
+            {"journal_id": str(UUID(int=1)), "reversed_by": str(UUID(int=2))},
+        ),
+        (
+            errors.HoldSettledError(UUID(int=1), "expired", datetime(2030, 1, 1, tzinfo=UTC)),
+            "hold-settled",
+            {"hold_id": str(UUID(int=1)), "state": "expired", "expires_at": "2030-01-01T00:00:00+00:00"},
+        ),
+        (
+            errors.HoldSettledError(UUID(int=1), "voided"),
+            "hold-settled",
+            {"hold_id": str(UUID(int=1)), "state": "voided"},
+        ),
+        (
+            errors.HoldExceededError(UUID(int=1), held=1, asked=2),
+            "hold-exceeded",
+            {"hold_id": str(UUID(int=1)), "held": "1", "asked": "2"},
+        ),
+        (ConflictError("it has begun"), "conflict", {}),
+    ],
+)
+def test_each_refusal_of_the_ledger_has_its_own_type_and_data(
+    error: Exception, kind: str, members: dict[str, str]
+) -> None:
+    document = of_error(error).document()
+    told = {name: document.pop(name) for name in members}
+    assert told == members
+    assert document.pop("errors", None) is None or isinstance(error, ConflictError)
+    assert document == {
+        "type": f"/problems/{kind}", "title": KINDS[kind].title, "status": 409, "detail": str(error),
+    }  # fmt: skip
+    assert members.keys() <= ProblemDocument.model_fields.keys()
+
+
+def test_a_reference_that_names_two_things_is_a_reused_key_and_never_our_fault() -> None:
+    problem = of_error(errors.ReferenceReusedError("app:k", UUID(int=1)))
+    assert (problem.kind, problem.status) == ("idempotency-key-reused", 422)
+
+
 def _references(part: Any) -> Iterator[str]:
     if isinstance(part, dict):
         if isinstance(part.get("$ref"), str):
@@ -111,8 +170,11 @@ def test_the_description_of_the_api_is_whole(monkeypatch: pytest.MonkeyPatch) ->
     known = {f"#/components/schemas/{name}" for name in schema["components"]["schemas"]}
     assert set(_references(schema)) <= known
     assert schema["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
-    [header] = schema["paths"]["/v1/deposits"]["post"]["parameters"]
-    assert (header["name"], header["in"], header["required"]) == ("Idempotency-Key", "header", True)
+    for path in (
+        "/v1/deposits", "/v1/journals", "/v1/journals/{journal_id}/reverse", "/v1/holds", "/v1/holds/{hold_id}/capture",
+    ):  # fmt: skip
+        header = schema["paths"][path]["post"]["parameters"][-1]
+        assert (header["name"], header["in"], header["required"]) == ("Idempotency-Key", "header", True)
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             assert operation["summary"]
@@ -127,3 +189,6 @@ def test_the_examples_are_requests() -> None:
         DepositRequest.model_validate_json(json.dumps(example))
         item = {"kind": "deposit", "key": "order-1001", "body": example}
         BatchRequest.model_validate_json(json.dumps({"requests": [item]}))
+    for schema in (journals.JournalRequest, journals.ReverseRequest, holds.HoldRequest, holds.CaptureRequest):
+        for example in schema.model_json_schema()["examples"]:
+            schema.model_validate_json(json.dumps(example))

@@ -90,6 +90,17 @@ NEEDS = [
     ("GET", f"/v1/deposits/{uuid4()}", Scope.DEPOSITS_READ),
     ("GET", "/v1/accounts/user:42:available", Scope.ACCOUNTS_READ),
     ("GET", "/v1/accounts/user:42:available/entries", Scope.ACCOUNTS_READ),
+    ("GET", "/v1/accounts", Scope.ACCOUNTS_READ),
+    ("GET", "/v1/accounts/user:42:available/statement?asset=iso4217:EUR", Scope.ACCOUNTS_READ),
+    ("POST", "/v1/journals", Scope.JOURNALS_WRITE),
+    ("POST", f"/v1/journals/{uuid4()}/reverse", Scope.JOURNALS_WRITE),
+    ("GET", "/v1/journals?subject=order:1", Scope.JOURNALS_READ),
+    ("GET", f"/v1/journals/{uuid4()}", Scope.JOURNALS_READ),
+    ("POST", "/v1/holds", Scope.HOLDS_WRITE),
+    ("POST", f"/v1/holds/{uuid4()}/capture", Scope.HOLDS_WRITE),
+    ("POST", f"/v1/holds/{uuid4()}/void", Scope.HOLDS_WRITE),
+    ("GET", "/v1/holds", Scope.HOLDS_READ),
+    ("GET", f"/v1/holds/{uuid4()}", Scope.HOLDS_READ),
 ]
 
 
@@ -100,6 +111,13 @@ def test_each_address_needs_its_scope(client: httpx.Client, new_key: NewKey) -> 
         assert scope in str(document["detail"])
         only = new_key(scopes=[scope]).secret
         assert client.request(method, path, headers=_as(only), json={}).status_code not in (401, 403)
+
+
+def test_every_scope_opens_an_address_and_every_address_of_the_api_asks_for_one(client: httpx.Client) -> None:
+    assert {scope for _, _, scope in NEEDS} == set(Scope)
+    described = client.get("/openapi.json").json()["paths"]
+    addresses = sum(len(methods) for path, methods in described.items() if path.startswith("/v1/"))
+    assert len({(method, path) for method, path, _ in NEEDS}) == len(NEEDS) == addresses
 
 
 def test_jobs_of_another_tenant_do_not_exist(client: httpx.Client, new_key: NewKey) -> None:

@@ -24,6 +24,7 @@ from tasks import maintenance
 from tasks.base import TASKS, run_jobs
 from tests.integration.ledger import books as b
 from tests.integration.ledger.books import ALICE, BOB, CUSTODY
+from tests.support.fleet import Fleet, wait_until
 from tests.support.jobs import job
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -367,6 +368,27 @@ def test_a_killed_audit_goes_on_where_it_was(books: str, session: Session, super
     with db.transaction() as own:
         assert audit.step(own, Cursor(begun.audit), budget=WHOLE).cursor is None
     assert standing() == {"running balances": 2}
+
+
+def test_beat_relay_and_worker_seal_and_audit_by_themselves(books: str, superuser: Session, fleet: Fleet) -> None:
+    deposits(books, "a", 20)
+    done_by(superuser, f"UPDATE ledger_accounts SET balance = balance + 1 WHERE code = '{ALICE}'")
+    fleet.relay()
+    fleet.beat()
+    fleet.worker()
+
+    def audited_twice() -> bool:
+        with db.transaction() as session:
+            told = audit.status(session)
+        return None not in {told.since_incremental, told.since_full} and told.unsealed.journals == 0
+
+    wait_until(audited_twice, timeout=60)
+    assert standing()["balances equal the replay"] >= 1
+    with db.transaction() as session:
+        wrong = session.execute(
+            text("SELECT task, status, last_error FROM jobs WHERE task LIKE '%ledger' AND status = 'dead'")
+        ).all()
+    assert wrong == []
 
 
 def test_the_timetable_seals_each_minute_and_audits_in_full_at_night(database_url: str) -> None:

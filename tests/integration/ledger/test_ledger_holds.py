@@ -295,10 +295,9 @@ def test_what_a_refused_journal_of_a_batch_let_go_is_there_for_the_next(
 def test_holds_that_end_widen_no_ceiling(funded: str, superuser_url: str, session: Session, batch: bool) -> None:
     book(funded, "deposit:2", b.move(CUSTODY, BOB, 90))
     hold_id = h.place(funded, "hold:1", 50, source=BOB, destination=ALICE, expires_at=h.LATER).id
-    h.pass_deadline(superuser_url, hold_id)
     with db.transaction() as own:
         accounts.limit(own, tenant=funded, code=BOB, asset=ETH, ceiling=100, reason="card", actor="ada")
-    h.place(funded, "hold:2", 1, source=BOB, destination=ALICE)
+    h.pass_deadline(superuser_url, hold_id)  # the limit would have let it go
     journals = [b.journal(funded, f"pay:{n}", b.move(ALICE, BOB, n)) for n in (11, 20)]
     outcomes = book_all(journals if batch else journals[:1])
     assert [type(outcome.error) for outcome in outcomes] == [CeilingExceededError] * len(outcomes)

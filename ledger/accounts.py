@@ -23,7 +23,7 @@ from ledger import statements
 from ledger.chart import rule
 from ledger.errors import AccountClosedError, AccountNotEmptyError, LimitCrossedError
 from ledger.models import LedgerAccountChange
-from ledger.paging import Page, bad_cursor, bounded, opened, sealed
+from ledger.paging import Page, bad_cursor, bigint, bounded, opened, sealed
 from ledger.posting import scalar_of
 
 _CONTROL: LiteralString = "SELECT ledger_control(%s::text, %s::text, %s::text, %s::text, %s::jsonb, %s::text, %s::text)"
@@ -139,7 +139,7 @@ def changes(
         query = query.where(LedgerAccountChange.asset == asset)
     if cursor is not None:
         match opened(cursor):
-            case int(last) if 0 < last < 2**63:
+            case last if bigint(last):
                 query = query.where(LedgerAccountChange.id < last)
             case _:
                 raise bad_cursor()

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from ledger.chart import Side
 from ledger.models import LedgerAccount, LedgerJournal
-from ledger.paging import Page, bad_cursor, bounded, opened, runs, sealed, versions
+from ledger.paging import Page, bad_cursor, bigint, bounded, opened, runs, sealed, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def journals_about(
     query = select(LedgerJournal.__table__).where(LedgerJournal.tenant == tenant, LedgerJournal.subject == subject)
     if cursor is not None:
         match opened(cursor):
-            case [int(number)] if 0 <= number < 2**63:
+            case [number] if bigint(number):
                 query = query.where(LedgerJournal.number > number)
             case _:
                 raise bad_cursor()

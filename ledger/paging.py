@@ -67,13 +67,14 @@ def versions(content: Any) -> dict[int, int]:
     """What `runs` packed."""
     made: dict[int, int] = {}
     for run in content if isinstance(content, list) else [content]:
-        if not (isinstance(run, list) and len(run) > 1 and all(_bigint(number) for number in run)):
+        if not (isinstance(run, list) and len(run) > 1 and all(bigint(number) for number in run)):
             raise bad_cursor()
         made |= {run[0] + place: version for place, version in enumerate(run[1:])}
     return made
 
 
-def _bigint(value: object) -> bool:
+def bigint(value: object) -> bool:
+    """Is it an id, a number or a version, as far as can be said without looking?"""
     return type(value) is int and 0 <= value < _BIGINT_END
 
 

@@ -17,9 +17,13 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError
+from core.money import UNITS_MAX
 from ledger.chart import Side, rule
 from ledger.journals import Entry, entry_of
 from ledger.paging import bad_cursor, bounded, moment, opened, runs, sealed, versions
+
+_SUM_MAX = UNITS_MAX * 2**63
+"""More than an account's entries, which a bigint counts, can come to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,8 @@ def _continued(cursor: str) -> _Period:
             period = versions(before), versions(shown), versions(last)
         case _:
             raise bad_cursor()
+    if not (0 <= debits <= _SUM_MAX and 0 <= credit <= _SUM_MAX):
+        raise bad_cursor()
     try:
         return _Period(*_times(_time(since), _time(until)), *period, debits, credit)
     except ValueError:

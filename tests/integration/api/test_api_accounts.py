@@ -10,6 +10,7 @@ from core import clock, db
 from ledger import accounts, holds
 from ledger.assets import sync_assets
 from ledger.holds import NewHold
+from ledger.paging import opened, sealed
 from tests.integration.api.conftest import NewKey, is_problem
 from tests.integration.ledger.books import ALICE, BOB, ETH, FEES, USDT, book, move
 
@@ -226,4 +227,13 @@ def test_what_makes_no_statement_is_refused(client: httpx.Client) -> None:
         is_problem(client.get(path, params=wrong), 422, "invalid-request")
     for bad in ("x", "e30", "W1tb", "bnVsbA"):
         is_problem(client.get(path, params={"asset": ETH, "cursor": bad}), 400, "invalid-cursor")
+    with db.transaction() as session:
+        sync_assets(session)
+    book("shop", "in", move(CUSTODY, ALICE, 10), move(ALICE, FEES, 1))
+    first = client.get(path, params={"asset": ETH, "limit": 1}).json()["next_cursor"]
+    for place, forged in ((5, 10**4_300 - 1), (5, -1), (2, [[1, 10**30]]), (0, "yesterday")):
+        content = opened(first)
+        content[place] = forged
+        reply = client.get(path, params={"asset": ETH, "cursor": sealed(content)})
+        assert reply.status_code == 400, (place, reply.text)
     is_problem(client.get("/v1/accounts/nobody:knows/statement", params={"asset": ETH}), 404, "not-found")

@@ -404,7 +404,7 @@ def test_journals_are_listed_in_pages(client: httpx.Client) -> None:
             break
         query["cursor"] = page["next_cursor"]
     assert seen == made
-    for bad in ("x", "e30", "W1tb", "WyIxIl0"):
+    for bad in ("x", "e30", "W1tb", "WyIxIl0", "W3RydWVd"):
         is_problem(client.get("/v1/journals", params=query | {"cursor": bad}), 400, "invalid-cursor")
     for wrong in ({}, {"subject": "a", "reference": "b"}, {"subject": "a b"}, {"subject": ""}, {"reference": "\x00"}):
         is_problem(client.get("/v1/journals", params=wrong), 422, "invalid-request")

@@ -4,12 +4,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import db, jobs
@@ -24,6 +23,7 @@ from tasks import maintenance
 from tasks.base import TASKS, run_jobs
 from tests.integration.ledger import books as b
 from tests.integration.ledger.books import ALICE, BOB, CUSTODY
+from tests.integration.ledger.sealing import seal_now
 from tests.support.fleet import Fleet, wait_until
 from tests.support.jobs import job
 
@@ -33,27 +33,9 @@ AT_ONCE = timedelta(seconds=-1)
 WHOLE = timedelta(minutes=1)
 
 
-@pytest.fixture
-def superuser(superuser_url: str) -> Iterator[Session]:
-    """What it changes is not checked by any trigger or foreign key."""
-    engine = create_engine(
-        superuser_url.replace("postgresql:", "postgresql+psycopg:"),
-        poolclass=NullPool,
-        connect_args={"options": "-c session_replication_role=replica"},
-    )
-    with Session(engine) as made:
-        yield made
-
-
 def done_by(superuser: Session, statement: str) -> None:
     assert superuser.execute(text(statement)).rowcount != 0  # type: ignore[attr-defined]  # has a count
     superuser.commit()
-
-
-def seal_now() -> None:
-    upto = seals.settle()
-    assert upto is not None
-    assert seals.seal(upto)[1]
 
 
 def deposits(tenant: str, name: str, count: int) -> None:

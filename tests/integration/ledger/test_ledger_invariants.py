@@ -1,10 +1,9 @@
 """verify() names the first wrong row of each kind of corruption that only a superuser could make."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ledger import holds
@@ -152,18 +151,6 @@ def moved(books: str, session: Session) -> str:
     session.commit()
     b.assert_sound()
     return books
-
-
-@pytest.fixture
-def superuser(superuser_url: str) -> Iterator[Session]:
-    """What it changes is not checked by any trigger or foreign key."""
-    engine = create_engine(
-        superuser_url.replace("postgresql:", "postgresql+psycopg:"),
-        poolclass=NullPool,
-        connect_args={"options": "-c session_replication_role=replica"},
-    )
-    with Session(engine) as made:
-        yield made
 
 
 def test_verify_names_the_first_wrong_row(moved: str, superuser: Session, subtests: pytest.Subtests) -> None:

@@ -139,7 +139,7 @@ def changes(
         query = query.where(LedgerAccountChange.asset == asset)
     if cursor is not None:
         match opened(cursor):
-            case last if bigint(last):
+            case int(last) if bigint(last) and last > 0:
                 query = query.where(LedgerAccountChange.id < last)
             case _:
                 raise bad_cursor()

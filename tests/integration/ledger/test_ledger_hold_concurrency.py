@@ -143,19 +143,22 @@ def test_the_same_reference_for_holds_of_two_accounts_at_once_binds_one(books: s
 
 
 def test_the_last_coin_is_held_once(books: str, session: Session) -> None:
-    book(books, "deposit:1", b.move(CUSTODY, ALICE, 10))
+    for number in range(15):
+        code = f"user:{number}:available"
+        book(books, f"deposit:{number}", b.move(CUSTODY, code, 10))
 
-    def work(client: int) -> int:
-        try:
-            if client % 2:
-                h.place(books, f"hold:{client}", 10)
-            else:
-                book(books, f"pay:{client}", b.move(ALICE, BOB, 10))
-        except InsufficientFundsError:
-            return 0
-        return 1
+        def work(client: int, code: str = code) -> int:
+            try:
+                if client % 4:
+                    h.place(books, f"hold:{code}:{client}", 10, source=code)
+                else:
+                    book(books, f"pay:{code}:{client}", b.move(code, BOB, 10))
+            except InsufficientFundsError:
+                return 0
+            return 1
 
-    assert sum(at_once(work)) == 1
-    balance, held = h.account(session, books)
-    assert balance - held == 0
+        assert sum(at_once(work)) == 1
+        balance, held = h.account(session, books, code)
+        session.rollback()
+        assert balance - held == 0
     b.assert_sound()

@@ -174,7 +174,7 @@ def assert_head(head: dict[str, Any], row: Any) -> None:
     assert datetime.fromisoformat(head["effective_at"]) == row.effective_at
 
 
-@settings(many, max_examples=12)
+@settings(many, max_examples=5)
 @given(before=st.lists(journals, max_size=6), after=st.lists(journals, max_size=6))
 def test_every_format_says_what_the_tables_say(
     tenant: str, tmp_path: Path, superuser_url: str, before: list[dict[str, Any]], after: list[dict[str, Any]]

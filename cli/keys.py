@@ -67,7 +67,7 @@ def create(
     tenant: str,
     *,
     name: Annotated[str, typer.Option(help="What it is for.")] = "default",
-    scope: Annotated[list[Scope] | None, typer.Option(help="May be repeated. Default: every scope.")] = None,
+    scope: Annotated[list[Scope] | None, typer.Option(help="May be repeated. Default: all but those that book.")] = None,
     expires_in: ExpiresIn = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +77,7 @@ def create(
             session,
             tenant,
             name=name,
-            scopes=scope or tuple(Scope),
+            scopes=scope or tuple(each for each in Scope if not each.on_request),
             expires_at=None if expires_in is None else clock.now() + expires_in,
         )
     _give(issued, as_json=as_json)

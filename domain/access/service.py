@@ -43,6 +43,11 @@ class Scope(StrEnum):
     HOLDS_READ = "holds:read"
     HOLDS_WRITE = "holds:write"
 
+    @property
+    def on_request(self) -> bool:
+        """Whether a key has it only if somebody asked for it by name: who has these moves money between any accounts."""
+        return self in (Scope.JOURNALS_WRITE, Scope.HOLDS_WRITE)
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:

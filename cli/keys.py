@@ -67,7 +67,9 @@ def create(
     tenant: str,
     *,
     name: Annotated[str, typer.Option(help="What it is for.")] = "default",
-    scope: Annotated[list[Scope] | None, typer.Option(help="May be repeated. Default: all but those that book.")] = None,
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="May be repeated. Default: all but those that book.")
+    ] = None,
     expires_in: ExpiresIn = None,
     as_json: AsJson = False,
 ) -> None:

@@ -45,7 +45,7 @@ class Scope(StrEnum):
 
     @property
     def on_request(self) -> bool:
-        """Whether a key has it only if somebody asked for it by name: who has these moves money between any accounts."""
+    X
         return self in (Scope.JOURNALS_WRITE, Scope.HOLDS_WRITE)
 
 

@@ -45,7 +45,7 @@ class Scope(StrEnum):
 
     @property
     def on_request(self) -> bool:
-    X
+        """Whether a key has it by name only: who has these moves money between any accounts of the tenant."""
         return self in (Scope.JOURNALS_WRITE, Scope.HOLDS_WRITE)
 
 

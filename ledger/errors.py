@@ -120,7 +120,7 @@ class ReferenceReusedError(InvariantError):
 
     An InvariantError, not a refusal of a request: references are made by our own code from the event they book, so two
     contents under one reference mean that two paths claim the same event or that a row changed after it was booked.
-    Going on would lose one of the two. Where a caller of ours chooses references, its endpoint answers with a conflict.
+    Going on would lose one of the two. Where an app's key makes the reference, the endpoint answers 422.
     """
 
     def __init__(self, reference: str, first_id: UUID, *, noun: str = "journal") -> None:

@@ -222,15 +222,28 @@ BEGIN
         RETURN answer;
     END IF;
 
-    INSERT INTO ledger_journals (id, number, tenant, reference, content_hash, category, effective_at, booked_at,
-                                 correlation_id, job_id, subject, metadata, reverses)
-    OVERRIDING SYSTEM VALUE
-    SELECT j.id, j.number, of_tenant, j.reference, j.content_hash, j.category, coalesce(j.effective_at, booked), booked,
-           j.correlation_id, j.job_id, j.subject, coalesce(j.metadata, '{}'), j.reverses
-    FROM unnest(ids, numbers, refs, hashes, categories, effective, correlations, jobs, subjects, notes, mirrored)
-         AS j (id, number, reference, content_hash, category, effective_at, correlation_id, job_id, subject, metadata, reverses)
-    WHERE j.number IS NOT NULL
-    ON CONFLICT DO NOTHING;
+    -- Naming the index spares each journal a look into the three other unique ones.
+    IF array_remove(mirrored, NULL) = '{}' IS NOT FALSE THEN
+        INSERT INTO ledger_journals (id, number, tenant, reference, content_hash, category, effective_at, booked_at,
+                                     correlation_id, job_id, subject, metadata, reverses)
+        OVERRIDING SYSTEM VALUE
+        SELECT j.id, j.number, of_tenant, j.reference, j.content_hash, j.category, coalesce(j.effective_at, booked), booked,
+               j.correlation_id, j.job_id, j.subject, coalesce(j.metadata, '{}'), j.reverses
+        FROM unnest(ids, numbers, refs, hashes, categories, effective, correlations, jobs, subjects, notes, mirrored)
+             AS j (id, number, reference, content_hash, category, effective_at, correlation_id, job_id, subject, metadata, reverses)
+        WHERE j.number IS NOT NULL
+        ON CONFLICT (tenant, reference) DO NOTHING;
+    ELSE
+        INSERT INTO ledger_journals (id, number, tenant, reference, content_hash, category, effective_at, booked_at,
+                                     correlation_id, job_id, subject, metadata, reverses)
+        OVERRIDING SYSTEM VALUE
+        SELECT j.id, j.number, of_tenant, j.reference, j.content_hash, j.category, coalesce(j.effective_at, booked), booked,
+               j.correlation_id, j.job_id, j.subject, coalesce(j.metadata, '{}'), j.reverses
+        FROM unnest(ids, numbers, refs, hashes, categories, effective, correlations, jobs, subjects, notes, mirrored)
+             AS j (id, number, reference, content_hash, category, effective_at, correlation_id, job_id, subject, metadata, reverses)
+        WHERE j.number IS NOT NULL
+        ON CONFLICT DO NOTHING;
+    END IF;
     GET DIAGNOSTICS written = ROW_COUNT;
     IF written < accepted THEN
         IF journals = 1 THEN
@@ -283,7 +296,7 @@ BEGIN
       AND balance + first_units BETWEEN -limitless AND limitless
       AND (first_units > 0 OR floor IS NULL OR normal_side = 'debit' OR balance + first_units - held >= floor)
       AND (first_units < 0 OR floor IS NULL OR normal_side = 'credit' OR -balance - first_units - held >= floor)
-      AND ceiling IS NULL
+      AND ceiling IS NULL AND of_mirrored IS NULL
       -- No account is opened while one is locked.
       AND EXISTS (SELECT FROM ledger_accounts WHERE tenant = of_tenant AND code = second_code AND asset = of_asset
                                                 AND stripe = second_stripe)
@@ -304,8 +317,8 @@ BEGIN
             INSERT INTO ledger_journals (id, tenant, reference, content_hash, category, effective_at, booked_at,
                                          correlation_id, job_id, subject, metadata, reverses)
             VALUES (of_id, of_tenant, of_reference, of_hash, of_category, coalesce(of_effective_at, booked), booked,
-                    of_correlation, of_job, of_subject, coalesce(of_notes, '{}'), of_mirrored)
-            ON CONFLICT DO NOTHING RETURNING number INTO journal;
+                    of_correlation, of_job, of_subject, coalesce(of_notes, '{}'), NULL)
+            ON CONFLICT (tenant, reference) DO NOTHING RETURNING number INTO journal;
             IF FOUND THEN
                 told := set_config('tallyrail.entries', 'one pair', true);
                 INSERT INTO ledger_entries (journal_number, position, account_id, version, units, balance, booked_at)

@@ -137,17 +137,19 @@ _ACCOUNTS = {
         WHERE kind NOT IN ('asset', 'liability', 'equity', 'income', 'expense')
            OR normal_side <> CASE WHEN kind IN ('asset', 'expense') THEN 'debit' ELSE 'credit' END
            OR state NOT IN ('open', 'frozen', 'closed') OR held < 0
-           OR (state = 'closed' AND (balance <> 0 OR held <> 0))
+           OR (state = 'closed' AND (held <> 0 OR (stripes = 1 AND balance <> 0)))
            OR (stripes > 1 AND (floor IS NOT NULL OR ceiling IS NOT NULL OR held <> 0))""",
     "stripes are complete": """
         SELECT a.place, 0 AS position, 'account ' || a.place || ' ' || k.tenant || '/' || k.code AS row,
-               'it has ' || a.rows || ' rows for ' || a.stripes || ' stripes, or they differ' AS message
+               'it has ' || a.rows || ' rows for ' || a.stripes || ' stripes, or they differ, or it is closed and not empty'
+               AS message
         FROM (SELECT DISTINCT tenant, code, asset FROM {accounts} c) k
         CROSS JOIN LATERAL (
             SELECT min(id) AS place, count(*) AS rows, max(stripes) AS stripes,
                    max(stripes) <> count(*) OR min(stripes) <> count(*) OR min(stripe) <> 0
                    OR max(stripe) + 1 <> count(*) OR min(kind) <> max(kind)
-                   OR min(normal_side) <> max(normal_side) OR min(state) <> max(state) AS wrong
+                   OR min(normal_side) <> max(normal_side) OR min(state) <> max(state)
+                   OR (min(state) = 'closed' AND sum(balance) <> 0) AS wrong
             FROM ledger_accounts WHERE tenant = k.tenant AND code = k.code AND asset = k.asset) a
         WHERE a.wrong""",
 }

@@ -216,6 +216,7 @@ def test_an_account_of_many_rows_is_empty_when_they_sum_to_nothing(books: str, s
     assert control(books, accounts.close, "suspense:deposits")
     with pytest.raises(AccountClosedError):
         book(books, "deposit:9", b.move("suspense:deposits", ALICE, 10))
+    b.assert_sound()
     control(books, accounts.reopen, "suspense:deposits")
     book(books, "deposit:9", b.move("suspense:deposits", ALICE, 10))
     b.assert_sound()

@@ -141,7 +141,8 @@ _ACCOUNTS = {
            OR (stripes > 1 AND (floor IS NOT NULL OR ceiling IS NOT NULL OR held <> 0))""",
     "stripes are complete": """
         SELECT a.place, 0 AS position, 'account ' || a.place || ' ' || k.tenant || '/' || k.code AS row,
-               'it has ' || a.rows || ' rows for ' || a.stripes || ' stripes, or they differ, or it is closed and not empty'
+               'it has ' || a.rows || ' rows for ' || a.stripes
+               || ' stripes, or they differ, or it is closed and not empty'
                AS message
         FROM (SELECT DISTINCT tenant, code, asset FROM {accounts} c) k
         CROSS JOIN LATERAL (

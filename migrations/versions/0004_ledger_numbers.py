@@ -85,9 +85,17 @@ DECLARE
         WHEN NEW.stripe NOT BETWEEN 0 AND NEW.stripes - 1 THEN 'stripe'
         WHEN NEW.stripes > 1 AND (NEW.floor IS NOT NULL OR NEW.ceiling IS NOT NULL OR NEW.held <> 0) THEN 'striped'
         WHEN NEW.floor > NEW.ceiling THEN 'floor'
+        WHEN NEW.ceiling = 'NaN' THEN 'ceiling'
         WHEN NOT ledger_within_bounds(NEW.normal_side, NEW.balance, NEW.held, NEW.floor, NEW.ceiling) THEN 'bounds'
     END;
 BEGIN
+    -- Rows are opened together: none is added later to an account that has fewer, or is of another kind.
+    IF NEW.stripe > 0 AND NOT EXISTS (
+        SELECT FROM ledger_accounts a WHERE a.tenant = NEW.tenant AND a.code = NEW.code AND a.asset = NEW.asset
+        AND a.stripe = 0 AND a.stripes = NEW.stripes AND a.kind = NEW.kind
+    ) THEN
+        rule := coalesce(rule, 'stripes');
+    END IF;
     IF rule IS NOT NULL THEN
         RAISE EXCEPTION 'account %/% in %: its % is impossible', NEW.tenant, NEW.code, NEW.asset, rule
         USING ERRCODE = 'check_violation', CONSTRAINT = 'ck_ledger_accounts_' || rule;

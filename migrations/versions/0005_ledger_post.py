@@ -29,7 +29,11 @@ depends_on = None
 #    "account": place, "available": units}
 # or {"missing": [account places]}, with nothing done: open them and come back.
 # `whole`: if one is refused, none is written; the answer then names only what was refused.
-# A batch raises serialization_failure if a reference was taken while it ran: roll back and come back.
+# A batch raises serialization_failure if a reference was taken while it ran: roll back and come back. References are
+# claimed sorted: two batches may share some and no account, where accounts are striped.
+#
+# The caller is not trusted: whoever may call this can't unbalance the books by what he passes. Places that are no
+# account's end in a NULL, which no column takes; an account that is named twice, in two entries of one version.
 #
 # A striped account gives this session the same row each time: neighbours get neighbouring process ids, and so
 # different rows. Nothing depends on which row it is.
@@ -78,7 +82,7 @@ DECLARE
     -- the posting at hand
     posting int := 1;
     first int;
-    here int;
+    here int := 0;
     number bigint;
     s int;
     d int;
@@ -88,7 +92,12 @@ DECLARE
     problem jsonb;
     answer jsonb := NULL;
     written int;
+    told text;
 BEGIN
+    IF (journals > 0 AND cardinality(refs) = journals AND cardinality(journal_of) = postings) IS NOT TRUE THEN
+        RAISE EXCEPTION 'arrays of one thing differ in length' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+
     FOR account IN
         WITH wanted AS MATERIALIZED (
             SELECT k.place, CASE WHEN z.stripes = 1 THEN z.id ELSE (
@@ -145,7 +154,10 @@ BEGIN
     END IF;
 
     WHILE posting <= postings LOOP
-        here := journal_of[posting];
+        here := here + 1;
+        IF journal_of[posting] IS DISTINCT FROM here THEN
+            RAISE EXCEPTION 'postings are not those of journal 1, then 2, and so on' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
         first := posting;
         problem := NULL;
         IF journals > 1 AND known[here] IS NOT NULL THEN
@@ -162,7 +174,11 @@ BEGIN
             units := amounts[posting];
             after_s := balances[s] - units;
             after_d := balances[d] + units;
-            IF blocked OR after_s < lows[s] OR after_d > highs[d] THEN
+            IF blocked OR after_s < lows[s] OR after_d > highs[d] OR units <= 0 OR units <> trunc(units) OR s = d THEN
+                IF units <= 0 OR units <> trunc(units) OR s = d THEN
+                    RAISE EXCEPTION 'a posting moves a positive whole number of units from one account to another'
+                    USING ERRCODE = 'invalid_parameter_value';
+                END IF;
                 problem := ledger_refusal(account_ids[s], account_ids[d], s, d, states[s], states[d],
                                           mirrored[here] IS NOT NULL, balances[s], balances[d], units, lows[s], highs[d],
                                           helds);
@@ -217,6 +233,9 @@ BEGIN
         END LOOP;
     END LOOP;
 
+    IF here <> journals THEN
+        RAISE EXCEPTION 'a journal has no postings' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     booked := greatest(booked, clock_timestamp());
     IF accepted = 0 THEN
         RETURN answer;
@@ -232,6 +251,7 @@ BEGIN
         FROM unnest(ids, numbers, refs, hashes, categories, effective, correlations, jobs, subjects, notes, mirrored)
              AS j (id, number, reference, content_hash, category, effective_at, correlation_id, job_id, subject, metadata, reverses)
         WHERE j.number IS NOT NULL
+        ORDER BY j.reference COLLATE "C"
         ON CONFLICT (tenant, reference) DO NOTHING;
     ELSE
         INSERT INTO ledger_journals (id, number, tenant, reference, content_hash, category, effective_at, booked_at,
@@ -242,12 +262,17 @@ BEGIN
         FROM unnest(ids, numbers, refs, hashes, categories, effective, correlations, jobs, subjects, notes, mirrored)
              AS j (id, number, reference, content_hash, category, effective_at, correlation_id, job_id, subject, metadata, reverses)
         WHERE j.number IS NOT NULL
+        ORDER BY j.reference COLLATE "C"
         ON CONFLICT DO NOTHING;
     END IF;
     GET DIAGNOSTICS written = ROW_COUNT;
     IF written < accepted THEN
         IF journals = 1 THEN
-            RETURN ledger_booked(of_tenant, refs, mirrored);
+            answer := ledger_booked(of_tenant, refs, mirrored);
+            IF answer IS NULL THEN
+                RAISE EXCEPTION 'journal % has been booked under another reference', ids[1] USING ERRCODE = 'unique_violation';
+            END IF;
+            RETURN answer;
         END IF;
         RAISE EXCEPTION 'a reference of the batch was booked while it ran' USING ERRCODE = 'serialization_failure';
     END IF;
@@ -256,11 +281,17 @@ BEGIN
     FROM unnest(account_ids, balances, versions) AS m (id, balance, version)
     WHERE a.id = m.id AND a.version <> m.version;
 
+    -- Whoever calls this may have set it.
+    told := set_config('tallyrail.entries', '', true);
     INSERT INTO ledger_entries (journal_number, position, account_id, version, units, balance, booked_at)
     SELECT e.journal_number, e.position, e.account_id, e.version, e.units, e.balance, booked
     FROM unnest(entry_numbers[1:entries], entry_positions[1:entries], entry_accounts[1:entries], entry_versions[1:entries],
                 entry_units[1:entries], entry_balances[1:entries])
          AS e (journal_number, position, account_id, version, units, balance);
+    IF mirrored IS NOT NULL THEN
+        PERFORM ledger_must_mirror(m.reverses, m.number) FROM unnest(mirrored, numbers) AS m (reverses, number)
+        WHERE m.reverses IS NOT NULL AND m.number IS NOT NULL;
+    END IF;
     RETURN answer;
 END $$;
 """
@@ -285,12 +316,21 @@ DECLARE
     first_units constant numeric := CASE WHEN source_first THEN -of_units ELSE of_units END;
     second_code constant text := CASE WHEN source_first THEN destination ELSE source END;
     second_stripe constant int := pg_backend_pid() % CASE WHEN source_first THEN destination_stripes ELSE source_stripes END;
-    one record;
-    two record;
+    one_id bigint;
+    one_balance numeric;
+    one_version bigint;
+    one_at timestamptz;
+    two_id bigint;
+    two_balance numeric;
+    two_version bigint;
     journal bigint;
     booked timestamptz;
     told text;
 BEGIN
+    IF (of_units > 0 AND of_units = trunc(of_units) AND source <> destination) IS NOT TRUE THEN
+        RAISE EXCEPTION 'a posting moves a positive whole number of units from one account to another'
+        USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     UPDATE ledger_accounts a SET balance = balance + first_units, version = version + 1, booked_at = greatest(a.booked_at, clock_timestamp())
     WHERE tenant = of_tenant AND code = first_code AND asset = of_asset AND stripe = first_stripe AND state = 'open'
       AND balance + first_units BETWEEN -limitless AND limitless
@@ -300,19 +340,18 @@ BEGIN
       -- No account is opened while one is locked.
       AND EXISTS (SELECT FROM ledger_accounts WHERE tenant = of_tenant AND code = second_code AND asset = of_asset
                                                 AND stripe = second_stripe)
-    RETURNING id, balance, version, a.booked_at INTO one;
+    RETURNING id, balance, version, a.booked_at INTO one_id, one_balance, one_version, one_at;
     IF FOUND THEN
-        UPDATE ledger_accounts a SET balance = balance - first_units, version = version + 1, booked_at = greatest(a.booked_at, one.booked_at)
+        UPDATE ledger_accounts a SET balance = balance - first_units, version = version + 1, booked_at = greatest(a.booked_at, one_at)
         WHERE tenant = of_tenant AND code = second_code AND asset = of_asset AND stripe = second_stripe AND state = 'open'
           AND balance - first_units BETWEEN -limitless AND limitless
           AND (first_units < 0 OR floor IS NULL OR normal_side = 'debit' OR balance - first_units - held >= floor)
           AND (first_units > 0 OR floor IS NULL OR normal_side = 'credit' OR -balance + first_units - held >= floor)
           AND ceiling IS NULL
-        RETURNING id, balance, version, a.booked_at INTO two;
+        RETURNING id, balance, version, a.booked_at INTO two_id, two_balance, two_version, booked;
         IF FOUND THEN
-            booked := two.booked_at;
-            IF booked > one.booked_at THEN  -- the second was waited for
-                UPDATE ledger_accounts SET booked_at = booked WHERE id = one.id;
+            IF booked > one_at THEN  -- the second was waited for
+                UPDATE ledger_accounts SET booked_at = booked WHERE id = one_id;
             END IF;
             INSERT INTO ledger_journals (id, tenant, reference, content_hash, category, effective_at, booked_at,
                                          correlation_id, job_id, subject, metadata, reverses)
@@ -322,14 +361,14 @@ BEGIN
             IF FOUND THEN
                 told := set_config('tallyrail.entries', 'one pair', true);
                 INSERT INTO ledger_entries (journal_number, position, account_id, version, units, balance, booked_at)
-                VALUES (journal, CASE WHEN source_first THEN 0 ELSE 1 END, one.id, one.version, first_units, one.balance, booked),
-                       (journal, CASE WHEN source_first THEN 1 ELSE 0 END, two.id, two.version, -first_units, two.balance, booked);
+                VALUES (journal, CASE WHEN source_first THEN 0 ELSE 1 END, one_id, one_version, first_units, one_balance, booked),
+                       (journal, CASE WHEN source_first THEN 1 ELSE 0 END, two_id, two_version, -first_units, two_balance, booked);
                 told := set_config('tallyrail.entries', '', true);
                 RETURN NULL;
             END IF;
-            UPDATE ledger_accounts SET balance = balance + first_units, version = version - 1 WHERE id = two.id;
+            UPDATE ledger_accounts SET balance = balance + first_units, version = version - 1 WHERE id = two_id;
         END IF;
-        UPDATE ledger_accounts SET balance = balance - first_units, version = version - 1 WHERE id = one.id;
+        UPDATE ledger_accounts SET balance = balance - first_units, version = version - 1 WHERE id = one_id;
     END IF;
     RETURN ledger_post(
         of_tenant, ARRAY[of_id], ARRAY[of_reference], ARRAY[of_hash], ARRAY[of_category], ARRAY[of_effective_at],
@@ -363,6 +402,22 @@ BEGIN
         found := nullif(found, '[]');
     END IF;
     RETURN found;
+END $$;
+"""
+
+# That a reversal undoes what it names, and nothing else: it may take money out of frozen accounts.
+MIRROR = """
+CREATE FUNCTION ledger_must_mirror(original uuid, reversal bigint) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM (SELECT number FROM ledger_journals WHERE id = original UNION ALL SELECT reversal) j
+        JOIN ledger_entries e ON e.journal_number = j.number
+        CROSS JOIN LATERAL (SELECT tenant, code, asset FROM ledger_accounts WHERE id = e.account_id LIMIT 1) a
+        GROUP BY a.tenant, a.code, a.asset HAVING sum(e.units) <> 0
+    ) THEN
+        RAISE EXCEPTION 'it does not undo journal %', original USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
 END $$;
 """
 
@@ -440,13 +495,14 @@ FUNCTIONS = (
     "ledger_open",
     "ledger_lock",
     "ledger_booked",
+    "ledger_must_mirror",
     "ledger_refusal",
     "ledger_let_go",
 )
 
 
 def upgrade() -> None:
-    for made in (LET_GO, BOOKED, REFUSAL, POST, ONE, OPEN, LOCK):
+    for made in (LET_GO, BOOKED, MIRROR, REFUSAL, POST, ONE, OPEN, LOCK):
         op.execute(made)
     op.execute(close(FUNCTIONS))
 

@@ -12,6 +12,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
 from core.db import APP_ROLE
+from migrations.functions import close
 
 revision = "0006"
 down_revision = "0005"
@@ -66,9 +67,17 @@ DECLARE
         WHEN NEW.stripe NOT BETWEEN 0 AND NEW.stripes - 1 THEN 'stripe'
         WHEN NEW.stripes > 1 AND (NEW.floor IS NOT NULL OR NEW.ceiling IS NOT NULL OR NEW.held <> 0) THEN 'striped'
         WHEN NEW.floor > NEW.ceiling THEN 'floor'
+        WHEN NEW.ceiling = 'NaN' THEN 'ceiling'
         WHEN NOT ledger_within_bounds(NEW.normal_side, NEW.balance, NEW.held, NEW.floor, NEW.ceiling) THEN 'bounds'
     END;
 BEGIN
+    -- Rows are opened together: none is added later to an account that has fewer, or is of another kind.
+    IF NEW.stripe > 0 AND NOT EXISTS (
+        SELECT FROM ledger_accounts a WHERE a.tenant = NEW.tenant AND a.code = NEW.code AND a.asset = NEW.asset
+        AND a.stripe = 0 AND a.stripes = NEW.stripes AND a.kind = NEW.kind
+    ) THEN
+        rule := coalesce(rule, 'stripes');
+    END IF;
     IF rule IS NOT NULL THEN
         RAISE EXCEPTION 'account %/% in %: its % is impossible', NEW.tenant, NEW.code, NEW.asset, rule
         USING ERRCODE = 'check_violation', CONSTRAINT = 'ck_ledger_accounts_' || rule;
@@ -83,9 +92,7 @@ FIT_NOW = FIT.format(
 FIT_BEFORE = FIT.format(closed="(NEW.balance <> 0 OR NEW.held <> 0)", held="NEW.held < 0")
 
 # Each takes the index that it names, whatever the planner believes about the size of a table (migration 0005).
-SETTINGS = (
-    "SECURITY DEFINER\nSET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off"
-)
+SETTINGS = "SECURITY DEFINER\nSET plan_cache_mode = force_generic_plan SET enable_seqscan = off"
 
 # Returns NULL if the hold was placed, and otherwise
 #   {"missing": true}                                   the accounts are not all open: open them and come back
@@ -353,7 +360,9 @@ BEGIN
             was := account.metadata;
             made := (was || wanted) - ARRAY(SELECT key FROM jsonb_each(wanted) WHERE value = 'null');
     END CASE;
-    IF made = was THEN
+    IF jsonb_typeof(made) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'what is wanted of % is no object', of_code USING ERRCODE = 'invalid_parameter_value';
+    ELSIF made = was THEN
         RETURN NULL;
     END IF;
     UPDATE ledger_accounts a SET
@@ -381,9 +390,8 @@ def upgrade() -> None:
     for table in TABLES:
         op.execute(f"REVOKE ALL ON {table} FROM {APP_ROLE}")
         op.execute(f"GRANT SELECT ON {table} TO {APP_ROLE}")
-    for function in ENTRANCES:
-        op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
-        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {APP_ROLE}")
+    # Also what is replaced, which loses its settings.
+    op.execute(close((*ENTRANCES, "ledger_let_go")))
 
 
 def create_holds() -> None:

@@ -12,6 +12,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
 from core.db import APP_ROLE
+from migrations.functions import close
 
 revision = "0007"
 down_revision = "0006"
@@ -28,7 +29,7 @@ TIME = sa.DateTime(timezone=True)
 # verifies it (ledger/seals.py) has its own copy of this expression.
 SEAL = """
 CREATE FUNCTION ledger_seal(of_shard int, upto bigint, most int) RETURNS int LANGUAGE plpgsql SECURITY DEFINER
-SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     last record;
@@ -91,8 +92,6 @@ GRANTS = f"""
 REVOKE ALL ON ledger_links, ledger_seals, ledger_audits FROM {APP_ROLE};
 GRANT SELECT ON ledger_links, ledger_seals TO {APP_ROLE};
 GRANT SELECT, INSERT, DELETE, UPDATE (reached_at, finished_at, violations) ON ledger_audits TO {APP_ROLE};
-REVOKE ALL ON FUNCTION ledger_seal FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ledger_seal TO {APP_ROLE};
 """
 
 
@@ -134,6 +133,7 @@ def upgrade() -> None:
     )
     for made in (SEAL, APPEND_ONLY, GRANTS):
         op.execute(made)
+    op.execute(close(("ledger_seal",)))
 
 
 def downgrade() -> None:

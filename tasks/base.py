@@ -28,7 +28,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from config import settings
 from config.queues import queue_of
 from core import db, jobs
-from core.errors import InvariantError, OutcomeUnknownError, PermanentError, TransientError
+from core.errors import InvalidRequestError, InvariantError, OutcomeUnknownError, PermanentError, TransientError
 from core.jobs import LeasedJob, LeaseLostError, transaction
 from domain.dead_letter import service as dead_letters
 from tasks.app import app
@@ -182,6 +182,7 @@ KINDS: tuple[tuple[type[Exception], str, bool], ...] = (
     (PermanentError, "permanent", False),
     (OutcomeUnknownError, "outcome_unknown", True),  # to look it up: the step's first transaction finds the intent
     (InvariantError, "invariant", False),
+    (InvalidRequestError, "refused", False),  # by the state of something, such as a closed account
     (SoftTimeLimitExceeded, "timeout", True),
     (OperationalError, "database", True),  # PostgreSQL away or restarted: what was not committed did not happen
     (Exception, "unexpected", True),

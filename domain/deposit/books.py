@@ -11,7 +11,7 @@ from core.errors import TransientError
 from domain.deposit import postings
 from domain.deposit.models import Deposit
 from ledger import posting
-from ledger.errors import AccountFrozenError, InsufficientFundsError
+from ledger.errors import AccountClosedError, AccountFrozenError, InsufficientFundsError
 from ledger.posting import Journal
 
 _ATTEMPTS = 4
@@ -66,10 +66,10 @@ def _up_to(session: Session, most: int, journal: Callable[[int], Journal]) -> tu
             return _post(session, journal(units)), units
         except InsufficientFundsError as error:
             units = min(units, error.available)
-        except AccountFrozenError:
+        except (AccountFrozenError, AccountClosedError):
             if not units:
                 raise
-            units = 0  # what is frozen stays where it is, and is owed
+            units = 0  # nothing can be taken out of it, so all of it is owed
     raise TransientError("the accounts of a deposit changed under every attempt to book it")
 
 

@@ -79,7 +79,7 @@ def poll(reader: ChainReader) -> int:
             if deposit.id in sights:
                 _record_alone(deposit, sights[deposit.id])
             else:
-                _set_apart(deposit)
+                set_apart(deposit.id)
         looked_at += len(due)
         with transaction() as session:
             note_read(session, reader.id, by="poll", now=now)
@@ -124,13 +124,14 @@ def _record_alone(deposit: Deposit, sight: Sight) -> None:
         log.warning("deposit.delayed", deposit_id=str(deposit.id), error=str(error))  # until its claim runs out
     except Exception:
         log.exception("deposit.unrecorded", deposit_id=str(deposit.id))
-        _set_apart(deposit)
+        set_apart(deposit.id)
 
 
-def _set_apart(deposit: Deposit) -> None:
-    log.error("deposit.set_apart", deposit_id=str(deposit.id))
+def set_apart(deposit_id: UUID) -> None:
+    """Give the deposit to a job of its own, whose dead letter a person will find."""
+    log.error("deposit.set_apart", deposit_id=str(deposit_id))
     with transaction() as session:
-        row = queries.lock(session, deposit.id)
+        row = queries.lock(session, deposit_id)
         if row is not None and row.final_at is None:
             row.next_poll_at = None
             jobs.submit(

@@ -19,10 +19,11 @@ from sqlalchemy.orm import Session
 from chains.base import Block, ChainReader, Head, Scan, Transfer
 from config.assets import Chain, registry
 from core import clock
-from core.errors import InvariantError, NotFoundError, TransientError
+from core.errors import InvalidRequestError, InvariantError, NotFoundError, TransientError
 from core.jobs import transaction
 from domain.deposit import queries, record
 from domain.deposit.attribute import attribute
+from domain.deposit.follow import set_apart
 from domain.deposit.models import ChainBlock, ChainCursor
 from domain.deposit.nodes import note_failure, note_read
 from domain.deposit.settings import deposit as settings
@@ -252,8 +253,13 @@ def _rewind(reader: ChainReader, chain: Chain, first: int) -> None:
         affected = queries.deposits_in_blocks(session, chain.id, [block.hash for block in gone])
     now = clock.now()
     for deposit_id, block_hash in affected:
-        with transaction() as session:
-            record.undo(session, deposit_id, block_hash, now=now)
+        try:
+            with transaction() as session:
+                record.undo(session, deposit_id, block_hash, now=now)
+        except InvalidRequestError:
+            # An account of its owner is frozen or closed. That must not stop the chain for all others.
+            log.exception("deposit.not_undone", deposit_id=str(deposit_id))
+            set_apart(deposit_id)
     with transaction() as session:
         cursor = queries.cursor(session, chain.id, locked=True)
         if cursor is None or cursor.next_block != first:

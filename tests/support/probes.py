@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.errors import InvariantError, OutcomeUnknownError, PermanentError, TransientError
+from core.errors import ConflictError, InvariantError, OutcomeUnknownError, PermanentError, TransientError
 from core.jobs import current
 from tasks.base import task, transaction
 
@@ -21,6 +21,7 @@ ERRORS: dict[str, Callable[[str], Exception]] = {
     "permanent": PermanentError,
     "unknown": OutcomeUnknownError,
     "invariant": InvariantError,
+    "conflict": ConflictError,
     "bug": ZeroDivisionError,
     "quoting": lambda _: ValueError("\x00 and \udc80"),
 }

@@ -3,12 +3,15 @@
 The node makes the same block again from the same transactions, so each reorg here moves one to another height.
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from core.db import transaction
 from domain.deposit import service
 from ledger import accounts, balances
-from tests.integration.deposit.desk import ACCOUNT, COIN, CUSTODY, ETHER, OWED, SUSPENSE, TENANT, Desk
+from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, OWED, SUSPENSE, TENANT, Desk
+from tests.support.evm import COIN
 
 pytest_plugins = ["tests.support.evm_fixtures"]
 
@@ -72,9 +75,12 @@ def test_a_reorg_after_a_release_takes_the_money_from_its_owner(desk: Desk) -> N
     assert desk.balance(SUSPENSE) == desk.balance(CUSTODY) == 0
 
 
-@pytest.mark.parametrize(("spent", "left", "owed"), [(0, 0, 0), (200, 300, 500)])
-def test_a_reorg_reverses_the_credit_of_a_frozen_account_or_books_all_of_it_as_a_debt(
-    desk: Desk, spent: int, left: int, owed: int
+@pytest.mark.parametrize(
+    ("block", "spent", "left", "owed"),
+    [(accounts.freeze, 0, 0, 0), (accounts.freeze, 200, 300, 500), (accounts.close, 500, 0, 500)],
+)
+def test_a_reorg_reverses_the_credit_of_a_blocked_account_or_books_all_of_it_as_a_debt(
+    desk: Desk, block: Callable[..., object], spent: int, left: int, owed: int
 ) -> None:
     deposit = desk.by_hash(desk.dev.send(desk.shared, 500))
     desk.dev.mine()
@@ -82,7 +88,7 @@ def test_a_reorg_reverses_the_credit_of_a_frozen_account_or_books_all_of_it_as_a
     if spent:
         desk.spend(spent)
     with transaction() as session:
-        accounts.freeze(session, tenant=TENANT, code=ACCOUNT, asset=COIN, reason="a court", actor="ann")
+        block(session, tenant=TENANT, code=ACCOUNT, asset=COIN, reason="a court", actor="ann")
     desk.dev.reorg(2)
     assert desk.poll(deposit).state == "watching"
     assert [desk.balance(code) for code in (ACCOUNT, OWED, CUSTODY)] == [left, owed, 0]

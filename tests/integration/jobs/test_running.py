@@ -66,6 +66,7 @@ def test_one_bad_job_harms_no_neighbour(submit: Submit, marks: Marks) -> None:
         ("bug", JobStatus.QUEUED, "unexpected"),
         ("permanent", JobStatus.DEAD, "permanent"),
         ("invariant", JobStatus.DEAD, "invariant"),
+        ("conflict", JobStatus.DEAD, "refused"),
     ],
 )
 def test_each_kind_of_error_has_its_next_step(

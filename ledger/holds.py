@@ -146,7 +146,17 @@ def place(session: Session, new: NewHold) -> Placed:
 def _check(new: NewHold) -> None:
     """Refuse what no state of the books could accept: what its capture could not be."""
     move = Posting(source=new.source, destination=new.destination, asset=new.asset, units=new.units)
-    check(Journal(tenant=new.tenant, reference=new.reference, category=CAPTURE, postings=(move,)))
+    check(
+        Journal(
+            tenant=new.tenant,
+            reference=new.reference,
+            category=CAPTURE,
+            postings=(move,),
+            subject=new.subject,
+            correlation_id=new.correlation_id,
+            metadata=new.metadata,
+        )
+    )
     if new.expires_at is not None and new.expires_at.tzinfo is None:
         raise InvalidRequestError("expires_at needs a time zone", field="expires_at")
 

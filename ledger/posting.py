@@ -41,8 +41,11 @@ from ledger.statements import Key, Scalar
 
 T = TypeVar("T")
 REFERENCE_LENGTH_MAX = 300
+TENANT_LENGTH_MAX, SUBJECT_LENGTH_MAX, CORRELATION_LENGTH_MAX = 200, 300, 300
+"""What is in an index with the tenant must fit into a third of a page, at four bytes a character."""
 _ASSET = re.compile(r"[A-Za-z0-9:/.%_-]{1,200}")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ATTEMPTS = 5
 """Each further one means that others did the same at the same moment."""
 DEADLOCK, RACE = "40P01", "40001"
@@ -222,18 +225,58 @@ def check(journal: Journal) -> None:
     """Refuse what no state of the books could accept."""
     if not journal.tenant:
         raise InvalidRequestError("a journal belongs to a tenant", field="tenant")
+    _check_text("tenant", journal.tenant, TENANT_LENGTH_MAX)
     if not (1 <= len(journal.reference) <= REFERENCE_LENGTH_MAX and journal.reference.isprintable()):
         raise InvalidRequestError(
             f"a reference has 1 to {REFERENCE_LENGTH_MAX} printable characters", field="reference"
         )
     if not _CATEGORY.fullmatch(journal.category):
         raise InvalidRequestError(f"{journal.category[:80]!r} is no category", field="category")
-    if journal.effective_at is not None and journal.effective_at.tzinfo is None:
-        raise InvalidRequestError("effective_at needs a time zone", field="effective_at")
+    if journal.subject is not None:
+        _check_text("subject", journal.subject, SUBJECT_LENGTH_MAX)
+    if journal.correlation_id is not None:
+        _check_text("correlation_id", journal.correlation_id, CORRELATION_LENGTH_MAX)
+    if journal.metadata:
+        _check_metadata(journal.metadata)
+    if journal.effective_at is not None:
+        _check_time(journal.effective_at)
     if not journal.postings:
         raise InvalidRequestError("a journal needs at least one posting", field="postings")
     for move in journal.postings:
         _check_posting(move)
+
+
+def _check_text(name: str, value: str, most: int) -> None:
+    """PostgreSQL's text holds no NUL, and UTF-8 no half of a surrogate pair."""
+    if len(value) > most or "\0" in value or not _encodable(value):
+        raise InvalidRequestError(f"{name} has at most {most} characters, none of them NUL or a surrogate", field=name)
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    try:
+        # As it is, but for NUL, which stays escaped. Of numbers JSON has none that is infinite or none at all.
+        written = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"metadata is not JSON: {error}", field="metadata") from error
+    if _NUL.search(written) or not _encodable(written):
+        raise InvalidRequestError("metadata has a NUL or a surrogate in its text", field="metadata")
+
+
+def _check_time(effective_at: datetime) -> None:
+    if effective_at.tzinfo is None:
+        raise InvalidRequestError("effective_at needs a time zone", field="effective_at")
+    try:
+        effective_at.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRequestError("effective_at is not within the years 1 to 9999", field="effective_at") from error
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_posting(move: Posting) -> None:

@@ -11,7 +11,7 @@ takes longer than all that the database does with them.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
@@ -62,7 +62,7 @@ def post(
             _texts([journal.reference for journal in journals]),
             _texts(["\\x" + journal.content_hash().hex() for journal in journals]),
             _texts([journal.category for journal in journals]),
-            _unless_empty([_text(journal.effective_at) for journal in journals]),
+            _unless_empty([_time(journal.effective_at) for journal in journals]),
             _unless_empty([journal.correlation_id for journal in journals]),
             _unless_empty([_text(journal.job_id) for journal in journals]),
             _unless_empty([journal.subject for journal in journals]),
@@ -129,8 +129,13 @@ def _notes(journal: "Journal") -> str | None:
     return json.dumps(dict(journal.metadata)) if journal.metadata else None
 
 
-def _text(value: UUID | datetime | None) -> str | None:
+def _text(value: UUID | None) -> str | None:
     return None if value is None else str(value)
+
+
+def _time(value: datetime | None) -> str | None:
+    """In UTC, as PostgreSQL reads no offset with a fraction of a second."""
+    return None if value is None else value.astimezone(UTC).isoformat()
 
 
 def _unless_empty(values: Sequence[str | None]) -> str | None:

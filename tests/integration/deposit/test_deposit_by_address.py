@@ -9,14 +9,15 @@ import time_machine
 
 from chains.evm.reader import EvmReader
 from config.assets import registry
-from core import clock
+from core import clock, jobs
 from core.db import transaction
 from core.errors import InvariantError, TransientError
 from domain.deposit import queries, record, scan, service
 from domain.deposit.attribute import attribute
 from domain.deposit.models import ChainCursor
-from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, SOON, SUSPENSE, Desk
-from tests.support.evm import CHAIN
+from ledger import accounts
+from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, SOON, SUSPENSE, TENANT, Desk
+from tests.support.evm import CHAIN, COIN
 
 pytest_plugins = ["tests.support.evm_fixtures"]
 
@@ -266,6 +267,31 @@ def test_a_reorg_of_what_was_thought_final_is_undone_all_the_same(desk: Desk) ->
     undone = desk.get(deposit)
     assert (undone.state, undone.final_at) == ("watching", None)
     assert desk.balance(CUSTODY) == 0
+
+
+def test_what_a_reorg_cant_undo_is_set_apart_and_the_chain_is_scanned_on(desk: Desk) -> None:
+    blocked, other = (desk.by_address(account=f"user:{user}:available") for user in ("blocked", "other"))
+    for deposit in (blocked, other):
+        desk.dev.send(deposit.address, ETHER)
+        assert desk.settle(deposit, blocks=1).state == "credited"
+    desk.spend(ETHER, account=blocked.account)
+    with transaction() as session:
+        accounts.freeze(session, tenant=TENANT, code="user:blocked:owed", asset=COIN, reason="a court", actor="ann")
+    desk.dev.reorg(5)
+    desk.dev.mine()
+    desk.scan()
+    assert (desk.get(blocked).state, desk.get(other).state) == ("credited", "watching")
+    with transaction() as session:
+        apart = jobs.page(session, subject=blocked.subject, task="tx_monitor.look")
+    assert len(apart) == 1
+    desk.dev.send(other.address, 700)
+    assert desk.settle(other).units_received == 700
+    with transaction() as session:
+        accounts.unfreeze(
+            session, tenant=TENANT, code="user:blocked:owed", asset=COIN, reason="it is over", actor="ann"
+        )
+    assert desk.look(blocked).state == "watching"
+    assert (desk.balance("user:blocked:owed"), desk.balance(CUSTODY)) == (ETHER, 700)
 
 
 def test_a_reorg_killed_on_its_way_is_finished_by_the_next_scan(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

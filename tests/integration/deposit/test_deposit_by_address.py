@@ -290,6 +290,7 @@ def test_what_a_reorg_cant_undo_is_set_apart_and_the_chain_is_scanned_on(desk: D
         accounts.unfreeze(
             session, tenant=TENANT, code="user:blocked:owed", asset=COIN, reason="it is over", actor="ann"
         )
+    desk.dev.mine(6)
     assert desk.look(blocked).state == "watching"
     assert (desk.balance("user:blocked:owed"), desk.balance(CUSTODY)) == (ETHER, 700)
 

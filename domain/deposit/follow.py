@@ -127,11 +127,15 @@ def _record_alone(deposit: Deposit, sight: Sight) -> None:
         set_apart(deposit.id)
 
 
-def set_apart(deposit_id: UUID) -> None:
-    """Give the deposit to a job of its own, whose dead letter a person will find."""
+def set_apart(deposit_id: UUID, *, gone: bool = False) -> None:
+    """Give the deposit to a job of its own, whose dead letter a person will find. `gone`: its block is, so that it is
+    not final, whatever was thought.
+    """
     log.error("deposit.set_apart", deposit_id=str(deposit_id))
     with transaction() as session:
         row = queries.lock(session, deposit_id)
+        if row is not None and gone:
+            row.final_at = None
         if row is not None and row.final_at is None:
             row.next_poll_at = None
             jobs.submit(

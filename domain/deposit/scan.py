@@ -259,7 +259,7 @@ def _rewind(reader: ChainReader, chain: Chain, first: int) -> None:
         except InvalidRequestError:
             # An account of its owner is frozen or closed. That must not stop the chain for all others.
             log.exception("deposit.not_undone", deposit_id=str(deposit_id))
-            set_apart(deposit_id)
+            set_apart(deposit_id, gone=True)
     with transaction() as session:
         cursor = queries.cursor(session, chain.id, locked=True)
         if cursor is None or cursor.next_block != first:

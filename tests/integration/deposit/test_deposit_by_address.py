@@ -274,6 +274,7 @@ def test_what_a_reorg_cant_undo_is_set_apart_and_the_chain_is_scanned_on(desk: D
     for deposit in (blocked, other):
         desk.dev.send(deposit.address, ETHER)
         assert desk.settle(deposit, blocks=1).state == "credited"
+    assert desk.get(blocked).final_at is not None
     desk.spend(ETHER, account=blocked.account)
     with transaction() as session:
         accounts.freeze(session, tenant=TENANT, code="user:blocked:owed", asset=COIN, reason="a court", actor="ann")
@@ -283,7 +284,8 @@ def test_what_a_reorg_cant_undo_is_set_apart_and_the_chain_is_scanned_on(desk: D
     assert (desk.get(blocked).state, desk.get(other).state) == ("credited", "watching")
     with transaction() as session:
         apart = jobs.page(session, subject=blocked.subject, task="tx_monitor.look")
-    assert len(apart) == 1
+    assert len(apart) == 2  # the other is the one that it began with
+    assert desk.get(blocked).final_at is None
     desk.dev.send(other.address, 700)
     assert desk.settle(other).units_received == 700
     with transaction() as session:

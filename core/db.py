@@ -109,15 +109,11 @@ def direct() -> Iterator[Direct]:
     try:
         yield Direct(driver)
     except psycopg.Error as error:
-        if driver.broken or driver.closed:
-            pooled.invalidate(error)
         raise DBAPIError.instance(None, None, error, psycopg.Error) from error
-    except BaseException:
-        # What the caller raises leaves the connection idle; what tore a statement in two has broken it.
-        if driver.broken or driver.closed or driver.info.transaction_status != TransactionStatus.IDLE:
-            pooled.invalidate()
-        raise
     finally:
+        # Nobody resets it: what was lost, torn amid a statement or left in a transaction must go no further.
+        if driver.pgconn.transaction_status != TransactionStatus.IDLE:
+            pooled.invalidate()
         pooled.close()
 
 

@@ -4,7 +4,7 @@ A journal that can't be booked is reported by name and does not sink the others,
 Few writers with large batches beat many: two batches at once wait for each other where they share an account.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -17,6 +17,7 @@ from core.ids import new_id
 from ledger import statements
 from ledger.errors import BatchRefusedError
 from ledger.posting import RACE, Journal, Posted, again, check, keys_of, scalar_of, settled
+from ledger.statements import Scalar
 
 CHUNK = 1_000
 """Journals to a statement: what bounds the memory of a batch, here and in the database."""
@@ -132,10 +133,9 @@ def _attempt(connection: Connection, pending: dict[int, Journal]) -> tuple[dict[
         unknown = {asset for _, asset in keys}
         unknown -= statements.known_assets(scalar, unknown)
         strangers: dict[int, Posted | TallyrailError] = {
-            place: InvalidRequestError(f"the asset {move.asset[:200]!r} is unknown", field="asset")
+            place: _stranger(scalar, journal, unknown)
             for place, journal in pending.items()
-            for move in journal.postings
-            if move.asset in unknown
+            if any(move.asset in unknown for move in journal.postings)
         }
         if strangers:
             return strangers, True
@@ -153,3 +153,13 @@ def _attempt(connection: Connection, pending: dict[int, Journal]) -> tuple[dict[
         place = places[problem["journal"] - 1]
         made[place] = settled(pending[place], problem, codes)
     return made, opened
+
+
+def _stranger(scalar: Scalar, journal: Journal, unknown: Collection[str]) -> Posted | TallyrailError:
+    """What to say of a journal in an unknown asset: that its reference is booked with other content comes first."""
+    keys = keys_of([journal])
+    answer = statements.post(scalar, journal.tenant, [journal], [new_id()], keys)
+    if isinstance(answer, list):
+        return settled(journal, min(answer, key=lambda found: "id" not in found), list(keys))
+    asset = next(move.asset for move in journal.postings if move.asset in unknown)
+    return InvalidRequestError(f"the asset {asset[:200]!r} is unknown", field="asset")

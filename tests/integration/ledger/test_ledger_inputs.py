@@ -14,6 +14,7 @@ from core.db import transaction
 from core.errors import InvalidRequestError
 from ledger import posting
 from ledger.batches import book_all
+from ledger.errors import ReferenceReusedError
 from ledger.holds import NewHold, place
 from ledger.posting import Journal, Posted
 from tests.integration.ledger import books as b
@@ -120,3 +121,12 @@ def test_a_hold_is_refused_what_its_journal_would_be(books: str, subtests: pytes
         with subtests.test(field), transaction() as session, pytest.raises(InvalidRequestError) as refused:
             place(session, NewHold(source=ALICE, destination=BOB, asset=ETH, units=1, **made))
         assert refused.value.field == field
+
+
+def test_a_reference_that_is_taken_comes_before_an_asset_that_nobody_knows(
+    books: str, subtests: pytest.Subtests
+) -> None:
+    b.book(books, "taken", move(CUSTODY, ALICE, 10))
+    for way in WAYS:
+        with subtests.test(way=way.__name__), pytest.raises(ReferenceReusedError):
+            way(b.journal(books, "taken", move(CUSTODY, ALICE, 10, "eip155:1/none:1")))

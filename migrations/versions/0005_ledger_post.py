@@ -140,8 +140,9 @@ BEGIN
         RETURN (
             SELECT jsonb_build_object('missing', coalesce(jsonb_agg(k.place), '[]'))
             FROM unnest(codes, assets) WITH ORDINALITY AS k (code, asset, place)
-            WHERE NOT EXISTS (SELECT FROM ledger_accounts
-                              WHERE tenant = of_tenant AND code = k.code AND asset = k.asset));
+            -- Not NOT EXISTS: that is planned as a join with all accounts of the tenant.
+            WHERE (SELECT id FROM ledger_accounts
+                   WHERE tenant = of_tenant AND code = k.code AND asset = k.asset AND stripe = 0 LIMIT 1) IS NULL);
     END IF;
 
     IF journals > 1 THEN

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, NotFoundError, TallyrailError
 from core.money import UNITS_MAX
-from ledger import statements
+from ledger import calls
 from ledger.chart import rule
 from ledger.errors import AccountClosedError, AccountNotEmptyError, LimitCrossedError
 from ledger.models import LedgerAccountChange
@@ -170,7 +170,7 @@ def _change(
     answer = scalar(_CONTROL, parameters)
     if answer is not None and "missing" in answer and change in _OPENING:
         with connection.begin_nested():  # what is refused takes the account that was opened for it along
-            statements.open_accounts(scalar, tenant, [(code, asset)])
+            calls.open_accounts(scalar, tenant, [(code, asset)])
             answer = scalar(_CONTROL, parameters)
             if answer is not None and "refused" in answer:
                 raise _refusal(code, asset, answer)

@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 from core import db
 from core.errors import InvalidRequestError, TallyrailError, TransientError
 from core.ids import new_id
-from ledger import statements
+from ledger import calls
+from ledger.calls import Scalar
 from ledger.errors import BatchRefusedError
 from ledger.posting import RACE, Journal, Posted, again, check, keys_of, scalar_of, settled
-from ledger.statements import Scalar
 
-CHUNK = 1_000
-"""Journals to a statement: what bounds the memory of a batch, here and in the database."""
+JOURNALS_MAX, POSTINGS_MAX = 1_000, 5_000
+"""To a statement: what bounds the memory of a batch, here and in the database."""
 _ATTEMPTS = 5
 
 
@@ -87,14 +87,17 @@ def _runs(journals: Sequence[Journal], places: Sequence[int]) -> Iterator[list[i
     for of_tenant in tenants.values():
         run: list[int] = []
         seen: set[object] = set()
+        moves = 0
         for place in of_tenant:
             journal = journals[place]
             names = {journal.reference} if journal.reverses is None else {journal.reference, journal.reverses}
-            if len(run) == CHUNK or not seen.isdisjoint(names):
+            full = len(run) == JOURNALS_MAX or moves + len(journal.postings) > POSTINGS_MAX
+            if run and (full or not seen.isdisjoint(names)):
                 yield run
-                run, seen = [], set()
+                run, seen, moves = [], set(), 0
             run.append(place)
             seen |= names
+            moves += len(journal.postings)
         if run:
             yield run
 
@@ -127,11 +130,11 @@ def _attempt(connection: Connection, pending: dict[int, Journal]) -> tuple[dict[
     if not journals:
         return {}, False
     tenant, keys, ids = journals[0].tenant, keys_of(journals), [new_id() for _ in journals]
-    answer = statements.post(scalar, tenant, journals, ids, keys)
+    answer = calls.post(scalar, tenant, journals, ids, keys)
     opened = False
     if isinstance(answer, dict):
         unknown = {asset for _, asset in keys}
-        unknown -= statements.known_assets(scalar, unknown)
+        unknown -= calls.known_assets(scalar, unknown)
         strangers: dict[int, Posted | TallyrailError] = {
             place: _stranger(scalar, journal, unknown)
             for place, journal in pending.items()
@@ -140,9 +143,9 @@ def _attempt(connection: Connection, pending: dict[int, Journal]) -> tuple[dict[
         if strangers:
             return strangers, True
         codes = list(keys)
-        statements.open_accounts(scalar, tenant, [codes[place - 1] for place in answer["missing"]])
+        calls.open_accounts(scalar, tenant, [codes[place - 1] for place in answer["missing"]])
         opened = True
-        answer = statements.post(scalar, tenant, journals, ids, keys)
+        answer = calls.post(scalar, tenant, journals, ids, keys)
         if isinstance(answer, dict):
             raise TransientError("the accounts of a batch can't be opened")
     made: dict[int, Posted | TallyrailError] = {
@@ -158,7 +161,7 @@ def _attempt(connection: Connection, pending: dict[int, Journal]) -> tuple[dict[
 def _stranger(scalar: Scalar, journal: Journal, unknown: Collection[str]) -> Posted | TallyrailError:
     """What to say of a journal in an unknown asset: that its reference is booked with other content comes first."""
     keys = keys_of([journal])
-    answer = statements.post(scalar, journal.tenant, [journal], [new_id()], keys)
+    answer = calls.post(scalar, journal.tenant, [journal], [new_id()], keys)
     if isinstance(answer, list):
         return settled(journal, min(answer, key=lambda found: "id" not in found), list(keys))
     asset = next(move.asset for move in journal.postings if move.asset in unknown)

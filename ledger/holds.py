@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, NotFoundError, TallyrailError, TransientError
 from core.ids import new_id
-from ledger import statements
+from ledger import calls
+from ledger.calls import Scalar
 from ledger.errors import (
     AccountClosedError,
     AccountFrozenError,
@@ -34,7 +35,6 @@ from ledger.errors import (
 from ledger.models import LedgerAccount, LedgerHold
 from ledger.paging import Page, bad_cursor, bounded, opened, sealed
 from ledger.posting import Journal, Posted, Posting, check, keys_of, scalar_of, settled
-from ledger.statements import Scalar
 
 CAPTURE = "hold.capture"
 _PLACE: LiteralString = """
@@ -136,7 +136,7 @@ def place(session: Session, new: NewHold) -> Placed:
     if placed is not None:
         return placed
     with connection.begin_nested():  # a refused hold takes the accounts that were opened for it along
-        statements.open_accounts(scalar, new.tenant, sorted({(new.source, new.asset), (new.destination, new.asset)}))
+        calls.open_accounts(scalar, new.tenant, sorted({(new.source, new.asset), (new.destination, new.asset)}))
         placed = _try_to_place(scalar, new)
         if placed is None:
             raise TransientError(f"the accounts of {new.reference!r} can't be opened")

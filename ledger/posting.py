@@ -26,7 +26,8 @@ from core import db
 from core.errors import InvalidRequestError, NotFoundError, TallyrailError, TransientError
 from core.ids import new_id
 from core.money import UNITS_MAX
-from ledger import statements
+from ledger import calls
+from ledger.calls import Key, Scalar
 from ledger.chart import rule
 from ledger.errors import (
     AccountClosedError,
@@ -37,7 +38,6 @@ from ledger.errors import (
     ReferenceReusedError,
 )
 from ledger.models import LedgerAccount, LedgerEntry, LedgerJournal
-from ledger.statements import Key, Scalar
 
 T = TypeVar("T")
 REFERENCE_LENGTH_MAX = 300
@@ -120,7 +120,7 @@ def post(session: Session, journal: Journal) -> Posted:
     with connection.begin_nested():  # a refused journal takes the accounts that were opened for it along
         for _ in range(_ATTEMPTS):
             keys = keys_of([journal])
-            statements.open_accounts(scalar, journal.tenant, list(keys))
+            calls.open_accounts(scalar, journal.tenant, list(keys))
             posted = _attempt(scalar, journal)
             if posted is not None:
                 return posted
@@ -156,7 +156,7 @@ def again(once: Callable[[], T]) -> T:
 def _attempt(scalar: Scalar, journal: Journal) -> Posted | None:
     """None if an account is missing."""
     keys, made = keys_of([journal]), new_id()
-    answer = statements.post(scalar, journal.tenant, [journal], [made], keys)
+    answer = calls.post(scalar, journal.tenant, [journal], [made], keys)
     if answer is None:
         return Posted(made, created=True)
     if "missing" in answer:

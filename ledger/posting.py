@@ -2,7 +2,7 @@
 
 A journal is a list of movements, each source -> destination, so it balances by construction. Its reference makes it
 idempotent for ever. A post is one call of a function in the database (ADR 13), which locks the accounts in the order of
-their ids, runs the postings and writes. Nothing is written before every check has passed, so a caller may catch a
+their codes, runs the postings and writes. Nothing is written before every check has passed, so a caller may catch a
 refusal and go on in the same transaction.
 
 `post` works in the caller's transaction, `book` in one of its own: where a journal is all there is to commit, that is a
@@ -155,14 +155,15 @@ def again(once: Callable[[], T]) -> T:
 
 def _attempt(scalar: Scalar, journal: Journal) -> Posted | None:
     """None if an account is missing."""
-    keys, made = keys_of([journal]), new_id()
+    made = new_id()
+    keys = keys_of([journal]) if len(journal.postings) > 1 else {}  # a single posting names its accounts itself
     answer = calls.post(scalar, journal.tenant, [journal], [made], keys)
     if answer is None:
         return Posted(made, created=True)
     if "missing" in answer:
         return None
     # Of two findings, that the reference is booked is the one that counts.
-    result = settled(journal, min(answer, key=lambda found: "id" not in found), list(keys))
+    result = settled(journal, min(answer, key=lambda found: "id" not in found), list(keys or keys_of([journal])))
     if isinstance(result, TallyrailError):
         raise result
     return result

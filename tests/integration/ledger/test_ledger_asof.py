@@ -238,7 +238,7 @@ def test_reading_takes_a_few_looks_however_many_entries_there_are(
         # One in fifty journals stands between its times, and is looked at with its entries.
         assert known.pop("between its times") <= 10_000 / 50 * 5 + 40
         for what, looks in known.items():
-            # Ten times the entries: halving takes four looks more in each stripe, a guess that was no good four more and
-            # a page none. Here guesses are no good: hundreds of entries are booked in one moment, and none in between.
+            # Ten times the entries: halving takes four looks more in each stripe, a bad guess four more again,
+            # a page none. Here guesses are bad: hundreds of entries are booked in one moment and none in between.
             assert looks <= few[what] + 10 * len(clients), (what, looks, few[what])
             assert looks <= 200, (what, looks)

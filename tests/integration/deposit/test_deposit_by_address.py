@@ -398,6 +398,7 @@ def test_what_is_worth_nothing_waits_for_no_deposit(desk: Desk) -> None:
 
 def test_a_scan_that_begins_again_expires_nothing_that_it_has_not_read(desk: Desk) -> None:
     deposit = desk.by_address(deadline_at=SOON)
+    desk.dev.rpc("evm_increaseTime", 5)
     desk.dev.mine(3)
     desk.scan()
     with transaction() as session:

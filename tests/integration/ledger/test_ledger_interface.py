@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from uuid import UUID
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -261,3 +262,10 @@ class Interface(RuleBasedStateMachine):
 def test_any_order_of_everything_agrees_with_the_model(books: str, superuser_url: str) -> None:
     Interface.superuser_url = superuser_url
     run_state_machine_as_test(Interface, settings=settings(quick, max_examples=30, stateful_step_count=15))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+def test_any_order_of_everything_for_long(books: str, superuser_url: str) -> None:
+    Interface.superuser_url = superuser_url
+    run_state_machine_as_test(Interface, settings=settings(quick, max_examples=600, stateful_step_count=40))

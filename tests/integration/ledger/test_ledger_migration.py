@@ -16,8 +16,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from core.db import APP_ROLE, Base
+from ledger.balances import balance, entries
+from ledger.invariants import verify
+from ledger.posting import Journal, Posting, post
 from local.postgres import Postgres
 from migrations.models import all_models
 
@@ -53,6 +57,50 @@ def upgrade(url: str) -> None:
     config = Config(ROOT / "alembic.ini")
     config.attributes["url"] = with_driver(url)
     command.upgrade(config, "head")
+
+
+BOOKS_OF_0003 = """
+    INSERT INTO ledger_assets (id, scale) VALUES ('iso4217:EUR', 2);
+    INSERT INTO ledger_accounts (tenant, code, asset, kind, normal_side, floor, balance, version) VALUES
+        ('t', 'custody:bank:de', 'iso4217:EUR', 'asset', 'debit', NULL, -100, 1),
+        ('t', 'user:1:available', 'iso4217:EUR', 'liability', 'credit', 0, 70, 2),
+        ('t', 'user:2:available', 'iso4217:EUR', 'liability', 'credit', 0, 30, 1);
+    INSERT INTO ledger_journals (id, tenant, reference, content_hash, category, effective_at, booked_at) VALUES
+        ('00000000-0000-7000-8000-00000000000b', 't', 'first', '', 'x',
+         now() - interval '3 days', now() - interval '2 days'),
+        ('00000000-0000-7000-8000-00000000000a', 't', 'second', '', 'x',
+         now() - interval '1 day', now() - interval '1 day');
+    INSERT INTO ledger_entries (journal_id, account_id, asset, units, balance, version, position)
+    SELECT '00000000-0000-7000-8000-00000000000b', id, asset, units, units, 1, place
+    FROM ledger_accounts JOIN (VALUES ('custody:bank:de', -100, 0), ('user:1:available', 100, 1))
+         AS v (of_code, units, place) ON code = of_code ORDER BY place;
+    INSERT INTO ledger_entries (journal_id, account_id, asset, units, balance, version, position)
+    SELECT '00000000-0000-7000-8000-00000000000a', id, asset, units, after, version, place
+    FROM ledger_accounts JOIN (VALUES ('user:1:available', -30, 70, 0), ('user:2:available', 30, 30, 1))
+         AS v (of_code, units, after, place) ON code = of_code ORDER BY place;
+"""
+
+
+def test_books_of_the_older_schema_are_carried_over_and_posted_to(postgres: Postgres, empty: str) -> None:
+    url = postgres.url_of("tallyrail_owner", empty)
+    config = Config(ROOT / "alembic.ini")
+    config.attributes["url"] = with_driver(url)
+    command.upgrade(config, "0003")
+    with psycopg.connect(url) as owner:
+        owner.execute(BOOKS_OF_0003)
+    command.upgrade(config, "head")
+    engine = create_engine(with_driver(url), poolclass=NullPool)
+    with Session(engine) as session:
+        assert verify(session) == []
+        [first, second] = entries(session, "t", "user:1:available").rows[::-1]
+        assert [(first.number, first.reference, first.balance), (second.number, second.reference, second.balance)] == [
+            (1, "first", 100),
+            (2, "second", 70),
+        ]
+        move = Posting(source="user:1:available", destination="custody:bank:de", asset="iso4217:EUR", units=70)
+        assert post(session, Journal(tenant="t", reference="third", category="x", postings=[move])).created
+        assert balance(session, "t", "custody:bank:de", "iso4217:EUR") == 30
+        assert verify(session) == []
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:

@@ -5,21 +5,21 @@ Every method may raise `core.errors.TransientError` (the node did not answer, or
 reading changes nothing, so asking again is always safe.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 NATIVE_INDEX = -1
-"""The index of a transaction's own value transfer; token transfers have their log's index, which starts at 0."""
+"""On EVM chains, the index of a transaction's own value transfer; token transfers have their log's, from 0."""
 
 
 class TxStatus(StrEnum):
     MISSING = "missing"
     """The node has never heard of it, or has dropped it."""
     MEMPOOL = "mempool"
-    """Seen, in no block yet. Proves nothing."""
+    """Seen, in no block yet; or, where only final blocks are read, in one that is not final. Proves nothing."""
     SUCCEEDED = "succeeded"
     REVERTED = "reverted"
     """In a block, and failed: whatever its fields say, nothing moved."""
@@ -28,6 +28,7 @@ class TxStatus(StrEnum):
 @dataclass(frozen=True)
 class Block:
     number: int
+    """Its height; on Solana its slot, so numbers may be missing there."""
     hash: str
     parent_hash: str
     time: datetime
@@ -38,6 +39,7 @@ class Head:
     """The tip of the chain as one node sees it."""
 
     latest: Block
+    """The newest block that is read: where `reorg_depth` is 0, the newest final one."""
     finalized: int | None
     """Number of the newest block under the finalized tag; None where the node has no such tag yet."""
 
@@ -46,20 +48,27 @@ class Head:
 class Transfer:
     """Value that one transaction moved to one recipient. Its identity: (chain, chain_tx, index), never the tx alone."""
 
+    # What `index` counts is the adapter's to say (log, output, instruction), and the same in every reading.
+
     chain: str
     chain_tx: str
     index: int
     asset: str | None
     """CAIP-19 id, or None for a token that is not in the registry: a look-alike, until somebody adds it."""
     contract: str | None
-    """Lower-case token contract; None for the chain's own coin."""
-    sender: str
+    """The token's contract or mint, spelled as in the asset's id; None for the chain's own coin."""
+    sender: str | None
+    """None where the chain does not say who paid (Bitcoin)."""
     recipient: str
+    """The owner's address that apps know, never a token account behind it."""
     units: int
+    """What arrived, after any fee that the token takes of it."""
     block_number: int
     block_hash: str
     block_time: datetime | None = None
     """None where reading it would cost another call; `ChainReader.blocks` tells."""
+    tags: tuple[str, ...] = ()
+    """What the payer wrote to it so that one address can serve many: memo, reference keys. Anybody can write any."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,10 @@ class ChainTx:
     id: str
     status: TxStatus
     sender: str | None = None
-    nonce: int | None = None
+    inputs: tuple[str, ...] = ()
+    """What it uses up, and only one transaction ever can: a nonce (`0x.../7`), outputs (`txid:0`). See `spent`."""
+    valid_until: datetime | None = None
+    """In a block of a later time it can't be any more (Tron, Aptos). None: it says no such time."""
     block_number: int | None = None
     block_hash: str | None = None
     block_time: datetime | None = None
@@ -82,7 +94,30 @@ class Scan:
     """Every transfer to the watched addresses within a range of blocks, and the blocks that were read."""
 
     blocks: tuple[Block, ...]
+    """All of the range, oldest first; where `reorg_depth` is 0, at least those with transfers and the newest."""
     transfers: tuple[Transfer, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class NodeHealth:
+    """How one endpoint has done, as this process saw it."""
+
+    label: str
+    """Its host, with a number where several have the same. Never its URL, which may hold a key."""
+    head_number: int | None
+    head_time: datetime | None
+    """The time of that block, by the chain's clock."""
+    latency_ms: float | None
+    """A moving average."""
+    calls: int
+    failures: int
+    """Since the process began."""
+    failing_since: datetime | None
+    last_error: str | None
+    open_until: datetime | None
+    """Until then it is not asked (circuit breaker, or its own wish)."""
+    trouble: str | None
+    """`lags`, `stalled`, `disagrees`, `wrong_chain`, or None."""
 
 
 class ChainReader(Protocol):
@@ -95,17 +130,25 @@ class ChainReader(Protocol):
         ...
 
     def blocks(self, numbers: Sequence[int]) -> Mapping[int, Block]:
-        """Blocks of the canonical chain by number, in one round trip. A number above the head is absent."""
+        """Blocks of the canonical chain by number, in one round trip. What is above the head, or skipped, is absent."""
         ...
 
     def chain_txs(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
-        """Every id is answered (MISSING if need be). One JSON-RPC batch per round, not one call per id."""
+        """Every id is answered (MISSING if need be). One batch per round, not one call per id."""
         ...
 
-    def nonces(self, addresses: Sequence[str], *, block: int | None = None) -> Mapping[str, int]:
-        """How many transactions each address has had executed (at the block, or at the head).
+    def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        """As `chain_txs`, but told alike by two endpoints of different hosts.
 
-        A pending transaction with a lower nonce than this, and in no block, has been replaced.
+        Raises DisagreementError if they tell it differently, TransientError if there are no two that answer.
+        """
+        ...
+
+    def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
+        """Those of the inputs that a transaction of the chain has used (up to the block, or to the head).
+
+        A transaction that is in no block, and one of whose inputs is spent, has been replaced. Where the node can't
+        look back to a block it tells of the head.
         """
         ...
 
@@ -114,5 +157,10 @@ class ChainReader(Protocol):
 
         The blocks come from the same reading as the transfers; a caller that finds a gap in their parent hashes has
         been shown two forks and must not use the scan. Reads at most the chain's `scan_blocks_max` blocks.
+        Raises RefusedError where the nodes won't answer for so long a range.
         """
+        ...
+
+    def nodes(self) -> Sequence[NodeHealth]:
+        """How each endpoint has done so far. Asks none."""
         ...

@@ -1,27 +1,51 @@
-"""How addresses and transaction ids are spelled, by CAIP-2 namespace. Pure: importable where no node is ever asked."""
+"""How addresses, transaction ids and payment requests are spelled, by CAIP-2 namespace. No node is ever asked.
 
-import re
+Each kind of chain has a module `chains.<kind>.formats` with the functions of `Formats`; only what a deployment uses is
+imported.
+"""
 
-from eth_utils.address import is_checksum_formatted_address, to_checksum_address
+from functools import cache
+from importlib import import_module
+from typing import Protocol, cast
 
 from core.errors import InvalidRequestError
 
-_EVM_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
-_EVM_CHAIN_TX = re.compile(r"(0x)?[0-9a-fA-F]{64}")
+MODULES = {
+    "eip155": "chains.evm.formats",
+    "bip122": "chains.bitcoin.formats",
+    "solana": "chains.solana.formats",
+    "tron": "chains.tron.formats",
+    "aptos": "chains.aptos.formats",
+}
+
+
+class Formats(Protocol):
+    """A kind of chain's spellings. All raise InvalidRequestError, with `field`, for what is malformed."""
+
+    TELLS_PAYER: bool
+    """Whether a transfer names who paid it."""
+    TAKES_TAGS: bool
+    """Whether payments can carry a tag (memo, reference)."""
+    DERIVES: bool
+    """Whether addresses can be derived from an extended public key."""
+
+    def parse_address(self, chain: str, text: str) -> str: ...
+    def parse_chain_tx(self, chain: str, text: str) -> str: ...
+    def parse_tag(self, chain: str, text: str) -> str: ...
+    def new_tag(self, chain: str) -> str: ...
+    def check_extended_key(self, chain: str, key: str) -> str: ...
+    def derive(self, chain: str, key: str, index: int) -> str: ...
+    def payment_uri(
+        self, chain: str, address: str, *, asset: str, scale: int, units: int | None, tag: str | None
+    ) -> str | None: ...
 
 
 def parse_address(chain: str, text: str) -> str:
-    """The address in the chain's canonical spelling (EVM: EIP-55 mixed case).
+    """The address in the chain's one canonical spelling (EVM: EIP-55 mixed case).
 
-    Raises InvalidRequestError if it is malformed, or mixed case with a wrong EIP-55 checksum.
+    Raises InvalidRequestError if it is malformed, of another network, or has a wrong checksum.
     """
-    _need_evm(chain)
-    if not _EVM_ADDRESS.fullmatch(text):
-        raise InvalidRequestError(f"{text!r} is not an address of {chain}: 0x and 40 hex digits", field="address")
-    canonical: str = to_checksum_address(text)
-    if is_checksum_formatted_address(text) and text != canonical:
-        raise InvalidRequestError(f"the address {text!r} has a wrong checksum (EIP-55)", field="address")
-    return canonical
+    return of(chain).parse_address(chain, text)
 
 
 def parse_chain_tx(chain: str, text: str) -> str:
@@ -29,12 +53,58 @@ def parse_chain_tx(chain: str, text: str) -> str:
 
     Raises InvalidRequestError if it is malformed.
     """
-    _need_evm(chain)
-    if not _EVM_CHAIN_TX.fullmatch(text):
-        raise InvalidRequestError(f"{text!r} is not a transaction hash of {chain}: 64 hex digits", field="chain_tx")
-    return "0x" + text.removeprefix("0x").lower()
+    return of(chain).parse_chain_tx(chain, text)
 
 
-def _need_evm(chain: str) -> None:
-    if not chain.startswith("eip155:"):
+def parse_tag(chain: str, text: str) -> str:
+    """The tag in canonical spelling. Raises InvalidRequestError where the chain has none, or if it is malformed."""
+    return of(chain).parse_tag(chain, text)
+
+
+def new_tag(chain: str) -> str:
+    """A tag that nobody has. Raises InvalidRequestError where the chain has none."""
+    return of(chain).new_tag(chain)
+
+
+def check_extended_key(chain: str, key: str) -> str:
+    """The extended public key (BIP-32) in the spelling that is kept.
+
+    Raises InvalidRequestError if it is malformed, of another network, or private: a private key has no place here.
+    """
+    return of(chain).check_extended_key(chain, key)
+
+
+def derive(chain: str, key: str, index: int) -> str:
+    """The canonical address of the key's child `index` (not hardened), by the chain's usual kind of address."""
+    return of(chain).derive(chain, key, index)
+
+
+def payment_uri(
+    chain: str, address: str, *, asset: str, scale: int, units: int | None = None, tag: str | None = None
+) -> str | None:
+    """What a wallet reads from a QR code (BIP-21, EIP-681, Solana Pay). None where the chain has no such form.
+
+    `units` in the asset's smallest unit; `scale` is the asset's.
+    """
+    return of(chain).payment_uri(chain, address, asset=asset, scale=scale, units=units, tag=tag)
+
+
+def tells_payer(chain: str) -> bool:
+    return of(chain).TELLS_PAYER
+
+
+def takes_tags(chain: str) -> bool:
+    return of(chain).TAKES_TAGS
+
+
+def derives(chain: str) -> bool:
+    return of(chain).DERIVES
+
+
+@cache
+def of(chain: str) -> Formats:
+    """The spellings of this chain's kind. Raises InvalidRequestError for a namespace that is not supported."""
+    module = MODULES.get(chain.partition(":")[0])
+    if module is None:
         raise InvalidRequestError(f"the chain {chain!r} is not supported", field="chain")
+    return cast("Formats", import_module(module))

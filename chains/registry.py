@@ -2,15 +2,25 @@
 
 import os
 from functools import cache
+from importlib import import_module
 
 from chains.base import ChainReader
 from config import assets
 from core.errors import PermanentError
 
+READERS = {
+    "eip155": "chains.evm.reader:EvmReader",
+    "bip122": "chains.bitcoin.reader:BitcoinReader",
+    "solana": "chains.solana.reader:SolanaReader",
+    "tron": "chains.tron.reader:TronReader",
+    "aptos": "chains.aptos.reader:AptosReader",
+}
+"""CAIP-2 namespace -> module and class, made of a Chain and its Assets."""
+
 
 def known() -> list[str]:
     """The chains that have an endpoint configured."""
-    return [chain.id for chain in assets.registry().chains.values() if chain.rpc_urls]
+    return [chain.id for chain in assets.registry().chains.values() if chain.nodes]
 
 
 @cache
@@ -20,11 +30,11 @@ def get(chain_id: str) -> ChainReader:
     chain = registry.chains.get(chain_id)
     if chain is None:
         raise PermanentError(f"no chains file describes the chain {chain_id!r}")
-    if chain.namespace == "eip155":
-        from chains.evm.reader import EvmReader
-
-        return EvmReader(chain, registry.of_chain(chain_id))
-    raise PermanentError(f"no adapter reads chains of the namespace {chain.namespace!r} ({chain_id})")
+    if chain.namespace not in READERS:
+        raise PermanentError(f"no adapter reads chains of the namespace {chain.namespace!r} ({chain_id})")
+    module, _, name = READERS[chain.namespace].partition(":")
+    reader: ChainReader = getattr(import_module(module), name)(chain, registry.of_chain(chain_id))
+    return reader
 
 
 def reload() -> None:

@@ -4,6 +4,7 @@ Chains are named by CAIP-2 (`eip155:1`), assets by CAIP-19 (`eip155:1/erc20:0x..
 """
 
 import tomllib
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,7 +26,22 @@ class Tier(BaseModel):
     blocks: int = Field(ge=1, le=10_000)
 
 
+Disposal = Literal["credit", "suspend"]
 Confirmations = Literal["finalized"] | int | tuple[Tier, ...]
+
+
+class Node(BaseModel):
+    """One endpoint of RPC_URLS: a URL, or an object with these fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: str = Field(min_length=1, repr=False)
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Sent with each request, such as a vendor's key."""
+    rate: str | None = None
+    """Requests it takes of all our processes together, in the notation of the `limits` library: `25/second`."""
+    calls_max: int | None = Field(default=None, ge=1, le=1_000)
+    """Calls in one batch, where it takes fewer than others."""
 
 
 class Chain(BaseModel):
@@ -35,12 +51,27 @@ class Chain(BaseModel):
     name: str
     namespace: str
     confirmations: Confirmations
-    reorg_depth: int = Field(ge=1)
+    reorg_depth: int = Field(ge=0)
+    """0: only final blocks are read, and none is ever replaced."""
     block_time_ms: int = Field(ge=1)
     scan_blocks_max: int = Field(default=500, ge=1)
     poa: bool = False
     """Proof-of-authority headers (BSC) carry more extra data than the Ethereum specification allows."""
-    rpc_urls: tuple[str, ...] = ()
+    head_age_max_s: int | None = Field(default=None, ge=0)
+    """A node whose newest block is older stands still. Default: 20 block times, a minute at least; 0: never."""
+    lag_blocks_max: int | None = Field(default=None, ge=1)
+    """A node that is further behind the best one lags. Default: as many as come in a minute, 3 at least."""
+    nodes: tuple[Node, ...] = ()
+
+    @property
+    def head_age_max(self) -> timedelta | None:
+        if self.head_age_max_s is None:
+            return timedelta(seconds=max(60, 20 * self.block_time_ms // 1_000))
+        return timedelta(seconds=self.head_age_max_s) or None
+
+    @property
+    def lag_max(self) -> int:
+        return self.lag_blocks_max or max(3, 60_000 // self.block_time_ms)
 
 
 class Asset(BaseModel):
@@ -54,6 +85,17 @@ class Asset(BaseModel):
     """Transfers below this are dust: recorded, never credited."""
     confirmations: Confirmations | None = None
     """Overrides the chain's."""
+    quorum_units: Units | None = Field(default=None, ge=1)
+    """Deposits of at least this many are credited only when two endpoints tell them alike. None: one is enough."""
+    fee_on_transfer: bool = False
+    """EVM: the token may deliver less than its log says, so what arrived is read from balances."""
+    tolerance_bps: int = Field(default=0, ge=0, le=10_000)
+    """For deposits that state none."""
+    underpaid: Disposal = "suspend"
+    overpaid: Disposal = "suspend"
+    late: Disposal = "suspend"
+    unexpected: Disposal = "suspend"
+    """What becomes of money that arrives otherwise than asked: credited all the same, or kept for a person."""
 
     @property
     def chain(self) -> str | None:
@@ -62,9 +104,9 @@ class Asset(BaseModel):
 
     @property
     def contract(self) -> str | None:
-        """The token's contract address in lower case, or None for a chain's own coin."""
+        """The token's contract or mint as the id spells it (EVM: lower case), or None for a chain's own coin."""
         kind, _, reference = self.id.partition("/")[2].partition(":")
-        return reference if kind == "erc20" else None
+        return None if kind in ("", "slip44") else reference
 
 
 class Registry(BaseModel):
@@ -97,15 +139,15 @@ def registry() -> Registry:
     for path in (Path(__file__).with_name("chains.toml"), files.chains_file):
         if path is not None:
             _lay_over(merged, path)
-    for chain, urls in files.rpc_urls.items():
+    for chain, nodes in files.rpc_urls.items():
         if chain not in merged["chains"]:
             raise ValueError(f"RPC_URLS names the chain {chain!r}, which no chains file describes")
-        merged["chains"][chain]["rpc_urls"] = tuple(urls)
+        merged["chains"][chain]["nodes"] = tuple({"url": node} if isinstance(node, str) else node for node in nodes)
     made = Registry.model_validate(merged)
     for asset in made.assets.values():
         if asset.chain is not None and asset.chain not in made.chains:
             raise ValueError(f"the asset {asset.id!r} is on a chain that no chains file describes")
-        if asset.contract and asset.id != asset.id.lower():
+        if asset.id.startswith("eip155:") and asset.id != asset.id.lower():
             raise ValueError(f"the asset {asset.id!r} must spell its contract in lower case")
     return made
 

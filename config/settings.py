@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PostgresDsn, RedisDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -97,8 +97,9 @@ class ChainFileSettings(BaseSettings):
 
     chains_file: Path | None = None
     """A TOML file of further chains and assets, laid over `config/chains.toml`."""
-    rpc_urls: dict[str, list[str]] = {}
-    """CAIP-2 chain id -> JSON-RPC endpoints, as JSON. Kept out of files: such URLs often hold a key."""
+    rpc_urls: dict[str, list[str | dict[str, Any]]] = {}
+    """CAIP-2 chain id -> endpoints, as JSON: URLs, or objects (`config.assets.Node`) that say more of one. Kept out of
+    files: they often hold a key."""
 
 
 @cache

@@ -37,7 +37,7 @@ def timetable() -> list[Schedule]:
             args={"chain": chain.id},
         )
         for chain in registry().chains.values()
-        if chain.rpc_urls
+        if chain.nodes
         for verb in ("poll", "scan")
     ]
     return [

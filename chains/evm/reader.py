@@ -32,7 +32,7 @@ class EvmReader:
         connect_timeout: float = CONNECT_TIMEOUT_S,
         read_timeout: float = READ_TIMEOUT_S,
     ) -> None:
-        if not chain.rpc_urls:
+        if not chain.nodes:
             raise PermanentError(f"no RPC_URLS for {chain.id} ({chain.name})")
         self.id = chain.id
         self._chain = chain
@@ -44,7 +44,7 @@ class EvmReader:
             tokens={asset.contract: asset.id for asset in assets if asset.contract is not None},
         )
         self._endpoints = [
-            Endpoint(url, connect_timeout=connect_timeout, read_timeout=read_timeout) for url in chain.rpc_urls
+            Endpoint(node.url, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
         ]
         self._verified: set[Endpoint] = set()
 

@@ -130,7 +130,7 @@ def _check(new: NewDeposit, now: datetime) -> _Checked:
     chain = known.chains[asset.chain]
     if new.chain not in (None, chain.id):
         raise InvalidRequestError(f"the asset {asset.id} is not on the chain {new.chain!r}", field="chain")
-    if not chain.rpc_urls:
+    if not chain.nodes:
         raise InvalidRequestError(f"the chain {chain.id} ({chain.name}) is not watched here", field="chain")
     if chart.rule(chart.owner_account(new.account)).floor is None:
         # A reversal must be able to stop at what is left, and turn the rest into a debt.

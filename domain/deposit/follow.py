@@ -193,23 +193,24 @@ def _height(deposit: Deposit, txs: Mapping[str, ChainTx]) -> int | None:
 
 
 def _outrun(reader: ChainReader, sought: Sequence[Deposit], txs: Mapping[str, ChainTx], head: Head) -> set[UUID]:
-    """The deposits whose nonce another transaction has taken, as deep in the chain as a credit would have to lie."""
-    at: dict[int, list[tuple[UUID, str, int]]] = defaultdict(list)
+    """The deposits whose inputs another transaction has used, as deep in the chain as a credit would have to lie."""
+    at: dict[int, dict[UUID, frozenset[str]]] = defaultdict(dict)
     for deposit in sought:
+        if deposit.current is not DepositState.WATCHING or deposit.by is not Mode.TX:
+            continue
         tx = txs[deposit.chain_tx or ""]
-        sender, nonce = (deposit.tx_sender, deposit.tx_nonce) if tx.nonce is None else (tx.sender, tx.nonce)
+        inputs = frozenset(tx.inputs or deposit.tx_inputs or ())
         depth = verdicts.needed(deposit)
         block = head.finalized if depth is None else head.latest.number - depth + 1
-        if tx.block_hash is None and deposit.current is DepositState.WATCHING and deposit.by is Mode.TX:  # noqa: SIM102  # two questions
-            if sender is not None and nonce is not None and block is not None and block >= 0:
-                at[block].append((deposit.id, sender, nonce))
+        if tx.block_hash is None and inputs and block is not None and block >= 0:
+            at[block][deposit.id] = inputs
     found: set[UUID] = set()
     for block, those in at.items():
         try:
-            counts = reader.nonces(list({sender for _, sender, _ in those}), block=block)
+            spent = reader.spent(frozenset().union(*those.values()), block=block)
         except TransientError as error:
             # A node may have forgotten the state that far back. Such a deposit expires instead.
-            log.warning("chain.nonces_unread", chain=reader.id, block=block, error=str(error))
+            log.warning("chain.inputs_unread", chain=reader.id, block=block, error=str(error))
             continue
-        found |= {deposit_id for deposit_id, sender, nonce in those if counts[sender] > nonce}
+        found |= {deposit_id for deposit_id, inputs in those.items() if inputs & spent}
     return found

@@ -2,7 +2,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, SmallInteger, func, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -110,9 +122,8 @@ class Deposit(Base):
     block_time: Mapped[datetime | None]
     confirmations_seen: Mapped[int] = mapped_column(Integer, default=0)
 
-    # Who sent the transaction, to notice that another took its nonce.
-    tx_sender: Mapped[str | None]
-    tx_nonce: Mapped[int | None] = mapped_column(BigInteger)
+    tx_inputs: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """What the transaction uses up, to notice that another took it (`chains.base.ChainTx.inputs`)."""
 
     journal_id: Mapped[UUID | None]
     """What booked the money in this incarnation: to its owner, or to suspense."""

@@ -20,6 +20,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 STEPS_MAX = 4
 """Seen, deep enough, final: no sight proves more at once."""
+INPUTS_NOTED = 20
+"""Inputs of a transaction that its history names; a large payer's may have hundreds."""
 
 
 def record(session: Session, read: Deposit, sight: Sight, *, now: datetime) -> None:
@@ -31,7 +33,7 @@ def record(session: Session, read: Deposit, sight: Sight, *, now: datetime) -> N
         event = verdicts.next_event(deposit, sight)
         if event is None or not _STEPS[event](session, deposit, sight, event, now):
             break
-    _note_sender(session, deposit, sight, now)
+    _note_inputs(session, deposit, sight, now)
     if deposit.current in IN_A_BLOCK:
         deposit.confirmations_seen = verdicts.confirmations(deposit, sight) or deposit.confirmations_seen
     if verdicts.is_final(deposit, sight, now=now):
@@ -154,7 +156,7 @@ def _see(session: Session, deposit: Deposit, sight: Sight, event: str, now: date
     while finding.transfer is not None and not claim(session, deposit, finding.transfer, now=now):
         claimed |= {finding.transfer.index}
         finding = verdicts.find(deposit, tx, block, claimed=claimed)
-    deposit.tx_sender, deposit.tx_nonce = tx.sender, tx.nonce
+    deposit.tx_inputs = list(tx.inputs) or deposit.tx_inputs
     if finding.transfer is not None:
         attach(session, deposit, finding.transfer, block_time=block.time, reason=finding.reason, now=now)
         return True
@@ -217,16 +219,16 @@ def _send_back(session: Session, deposit: Deposit, instead: Block | None, now: d
     move(session, deposit, "reorged", now=now, **detail)
 
 
-def _note_sender(session: Session, deposit: Deposit, sight: Sight, now: datetime) -> None:
-    """Remember who sent a waiting transaction: only so can be told that another took its nonce."""
+def _note_inputs(session: Session, deposit: Deposit, sight: Sight, now: datetime) -> None:
+    """Remember what a waiting transaction uses up: only so can be told that another took it."""
     tx = sight.chain_tx
     if deposit.current in OPEN and tx is not None and _is_news(deposit, tx):
-        deposit.tx_sender, deposit.tx_nonce = tx.sender, tx.nonce
-        note(session, deposit, "mempool", now=now, sender=tx.sender, nonce=tx.nonce)
+        deposit.tx_inputs = list(tx.inputs)
+        note(session, deposit, "mempool", now=now, sender=tx.sender, inputs=list(tx.inputs)[:INPUTS_NOTED])
 
 
 def _is_news(deposit: Deposit, tx: ChainTx) -> bool:
-    return tx.status is TxStatus.MEMPOOL and tx.nonce is not None and tx.nonce != deposit.tx_nonce
+    return tx.status is TxStatus.MEMPOOL and list(tx.inputs) != (deposit.tx_inputs or [])
 
 
 _STEPS: dict[str, Callable[[Session, Deposit, Sight, str, datetime], bool]] = {

@@ -1,11 +1,11 @@
 """A chain in memory, for what a property test asks of one thousands of times: mine, reorganise, drop."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from chains.base import NATIVE_INDEX, Block, ChainTx, Head, Scan, Transfer, TxStatus
+from chains.base import NATIVE_INDEX, Block, ChainTx, Head, NodeHealth, Scan, Transfer, TxStatus
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,10 @@ class Payment:
     recipient: str
     units: int
     reverts: bool = False
+
+    @property
+    def input(self) -> str:
+        return f"{self.sender}/{self.nonce}"
 
 
 @dataclass
@@ -75,7 +79,7 @@ class MemoryChain:
         found = {id_: ChainTx(id=id_, status=TxStatus.MISSING) for id_ in ids}
         for payment in self.mempool:
             if payment.id in found:
-                found[payment.id] = ChainTx(payment.id, TxStatus.MEMPOOL, payment.sender, payment.nonce)
+                found[payment.id] = ChainTx(payment.id, TxStatus.MEMPOOL, payment.sender, (payment.input,))
         for block, payments in self.blocks_:
             for payment in payments:
                 if payment.id in found:
@@ -83,17 +87,23 @@ class MemoryChain:
                         payment.id,
                         TxStatus.REVERTED if payment.reverts else TxStatus.SUCCEEDED,
                         payment.sender,
-                        payment.nonce,
-                        block.number,
-                        block.hash,
+                        (payment.input,),
+                        block_number=block.number,
+                        block_hash=block.hash,
                         transfers=() if payment.reverts else (self._transfer(block, payment),),
                     )
         return found
 
-    def nonces(self, addresses: Sequence[str], *, block: int | None = None) -> Mapping[str, int]:
+    def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        return self.chain_txs(ids)
+
+    def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         last = len(self.blocks_) if block is None else block + 1
-        executed = [payment.sender for _, payments in self.blocks_[:last] for payment in payments]
-        return {address: executed.count(address) for address in addresses}
+        used = {payment.input for _, payments in self.blocks_[:last] for payment in payments}
+        return frozenset(inputs) & used
+
+    def nodes(self) -> Sequence[NodeHealth]:
+        return ()
 
     def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:
         part = self.blocks_[first : last + 1]

@@ -346,7 +346,7 @@ def test_many_deposits_are_read_together(desk: Desk, monkeypatch: pytest.MonkeyP
     desk.dev.mine()
     deposits = [desk.by_hash(chain_tx) for chain_tx in chain_txs]
     calls = []
-    for method in ("head", "blocks", "chain_txs", "nonces", "scan"):
+    for method in ("head", "blocks", "chain_txs", "spent", "scan"):
 
         def counted(*given: object, real: object = getattr(desk.reader, method), name: str = method) -> object:
             calls.append(name)

@@ -1,13 +1,13 @@
 """Nodes that are down, nodes that lie, rows that are bad, and workers that do the same at once."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
-from chains.base import Block, ChainReader, ChainTx, Head, Scan, TxStatus
+from chains.base import Block, ChainReader, ChainTx, Head, NodeHealth, Scan, TxStatus
 from chains.evm.reader import EvmReader
 from config.assets import registry
 from core import clock
@@ -37,8 +37,14 @@ class Down:
     def chain_txs(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
         raise TransientError("connection refused")
 
-    def nonces(self, addresses: Sequence[str], *, block: int | None = None) -> Mapping[str, int]:
+    def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
         raise TransientError("connection refused")
+
+    def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
+        raise TransientError("connection refused")
+
+    def nodes(self) -> Sequence[NodeHealth]:
+        return ()
 
     def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:
         raise TransientError("connection refused")
@@ -143,8 +149,14 @@ class Unwilling:
             raise TransientError("response too large")
         return self._real.chain_txs(ids)
 
-    def nonces(self, addresses: Sequence[str], *, block: int | None = None) -> Mapping[str, int]:
-        return self._real.nonces(addresses, block=block)
+    def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        return self._real.agreed(ids)
+
+    def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
+        return self._real.spent(inputs, block=block)
+
+    def nodes(self) -> Sequence[NodeHealth]:
+        return self._real.nodes()
 
     def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:
         if not self._scans:

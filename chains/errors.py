@@ -1,0 +1,18 @@
+"""What can go wrong with a node, by what it means for whoever asked."""
+
+from core.errors import TransientError
+
+
+class MalformedError(ValueError):
+    """The node's answer is not what the method answers with. Inside adapters only: `Nodes` makes it transient."""
+
+
+class RefusedError(TransientError):
+    """The node answered this one call with an error: it won't do this, as asked, now. Asking for less may help."""
+
+    code: int | None = None
+    """The node's own, JSON-RPC or HTTP."""
+
+
+class DisagreementError(TransientError):
+    """Two nodes tell the same thing differently. Nothing may rest on either until they agree."""

@@ -1,0 +1,47 @@
+"""A lab for every kind of chain in the registry, with the configuration that makes its reader the registry's."""
+
+import json
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from chains import registry
+from chains.base import ChainReader
+from config import assets, settings
+from tests.conformance.lab import Lab, Opened
+
+LABS = {
+    "eip155": "evm_lab",
+    "bip122": "bitcoin_lab",
+    "solana": "solana_lab",
+    "tron": "tron_lab",
+    "aptos": "aptos_lab",
+}
+"""CAIP-2 namespace -> module, whose `opened(folder)` is a lab as long as it is open."""
+
+
+@pytest.fixture(scope="session", params=sorted(LABS))
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    opened: Callable[[Path], Opened] = import_module(f"tests.conformance.{LABS[request.param]}").opened
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch, opened(folder) as lab:
+        file = folder / "chains.toml"
+        file.write_text(lab.toml())
+        patch.setenv("CHAINS_FILE", str(file))
+        patch.setenv("RPC_URLS", json.dumps({lab.chain: lab.urls()}))
+        _reload()
+        yield lab
+    _reload()
+
+
+@pytest.fixture
+def reader(lab: Lab) -> ChainReader:
+    assert registry.known() == [lab.chain]
+    return registry.get(lab.chain)
+
+
+def _reload() -> None:
+    for cached in (settings, assets, registry):
+        cached.reload()

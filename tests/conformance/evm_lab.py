@@ -1,0 +1,85 @@
+"""anvil, acted on through local/devchain.py."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from local.anvil import Anvil
+from local.devchain import DevChain
+from tests.conformance.lab import Payment
+
+
+class EvmLab:
+    missing = "0x" + "00" * 31 + "07"
+    final_after = 3
+    can = frozenset({"reorg", "fail", "replace", "drop", "many", "strange", "zero"})
+
+    def __init__(self, chain: DevChain) -> None:
+        self._dev = chain
+        self.chain = chain.chain
+        self.coin = f"{self.chain}/slip44:60"
+        self._token = chain.deploy("TestToken", "Test", "TST", 6, 10**12)
+        self._fake = chain.deploy("TestToken", "Test", "TST", 6, 10**12)
+        self._spray = chain.deploy("Emitter")
+        self.token = f"{self.chain}/erc20:{self._token.lower()}"
+
+    def toml(self) -> str:
+        return f"""
+        [chains."{self.chain}"]
+        name = "Development"
+        namespace = "eip155"
+        confirmations = 2
+        reorg_depth = 16
+        block_time_ms = 1000
+        scan_blocks_max = 10
+        head_age_max_s = 0
+        [assets."{self.coin}"]
+        symbol = "COIN"
+        scale = 18
+        [assets."{self.token}"]
+        symbol = "TST"
+        scale = 6
+        """
+
+    def urls(self) -> list[str]:
+        return [self._dev.url]
+
+    def new_address(self) -> str:
+        return self._dev.new_account()
+
+    def pay(self, *payments: Payment) -> str:
+        if len(payments) > 1:
+            raise NotImplementedError
+        (payment,) = payments
+        if payment.asset in (None, self.coin):
+            return self._dev.send(payment.to, payment.units)
+        return self._dev.send_token(self._token, payment.to, payment.units)
+
+    def pay_strange(self, to: str, units: int) -> str:
+        return self._dev.send_token(self._fake, to, units)
+
+    def fail(self, to: str, units: int) -> str:
+        return self._dev.transact(self._spray, "fail()")
+
+    def replace(self, chain_tx: str) -> str:
+        return self._dev.replace(chain_tx)
+
+    def drop(self, chain_tx: str) -> None:
+        self._dev.drop(chain_tx)
+
+    def mine(self, blocks: int = 1) -> None:
+        self._dev.mine(blocks)
+
+    def undo(self, blocks: int, *, keep: Sequence[str] = ()) -> None:
+        self._dev.reorg(blocks, keep=[(chain_tx, 0) for chain_tx in keep])
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[EvmLab]:
+    node = Anvil(folder / "anvil")
+    node.start()
+    try:
+        with DevChain(node.url) as chain, chain.no_mining():
+            yield EvmLab(chain)
+    finally:
+        node.stop()

@@ -1,0 +1,76 @@
+"""What the conformance suite asks of a chain it can act on. Each kind of chain has one: tests/conformance/<kind>_lab.py."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Payment:
+    """One of the transfers of a transaction."""
+
+    to: str
+    units: int
+    asset: str | None = None
+    """CAIP-19 id; None: the chain's own coin."""
+    tag: str | None = None
+
+
+class Lab(Protocol):
+    """A node (or its double) with money to pay out. Every payment is a transaction that waits until `mine`."""
+
+    chain: str
+    """CAIP-2."""
+    coin: str
+    """CAIP-19 id of the chain's own coin."""
+    token: str
+    """CAIP-19 id of a token in the registry; the coin where the chain has no tokens."""
+    missing: str
+    """A well-formed transaction id that is nobody's."""
+    final_after: int
+    """So many calls of `mine(1)`, the first of which takes a payment into a block, make it as final as it gets."""
+    can: frozenset[str]
+    """Of: `reorg` (undo), `fail` (a transaction in a block that moved nothing), `replace`, `drop`, `tag`, `many` (several
+    transfers in one transaction), `strange` (a token that is not in the registry), `zero` (a transfer of nothing),
+    `expire` (a transaction that says until when it is valid)."""
+
+    def toml(self) -> str:
+        """The chain and its assets, as CHAINS_FILE has them. confirmations = 2 unless only final blocks are read."""
+        ...
+
+    def urls(self) -> list[str]: ...
+    def new_address(self) -> str:
+        """In the canonical spelling, never used before, nobody's."""
+        ...
+
+    def pay(self, *payments: Payment) -> str:
+        """One transaction with all of these. Returns its id in the canonical spelling."""
+        ...
+
+    def pay_strange(self, to: str, units: int) -> str:
+        """In a token that is not in the registry, but calls itself like one that is."""
+        ...
+
+    def fail(self, to: str, units: int) -> str:
+        """A transaction that is in a block in the end, fails there, and would have paid."""
+        ...
+
+    def replace(self, chain_tx: str) -> str:
+        """Outbid a waiting payment by one that pays nobody of ours; after `mine` the first is not in the chain."""
+        ...
+
+    def drop(self, chain_tx: str) -> None:
+        """Make the node forget a waiting payment."""
+        ...
+
+    def mine(self, blocks: int = 1) -> None:
+        """The first of the blocks takes what waits."""
+        ...
+
+    def undo(self, blocks: int, *, keep: Sequence[str] = ()) -> None:
+        """Other blocks take the place of the newest, one more of them. Only the payments to `keep` are in them again."""
+        ...
+
+
+Opened = AbstractContextManager[Lab]

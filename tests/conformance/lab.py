@@ -1,4 +1,4 @@
-"""What the conformance suite asks of a chain it can act on. Each kind of chain has one: tests/conformance/<kind>_lab.py."""
+"""What the conformance suite asks of a chain it can act on: one for each kind, tests/conformance/<kind>_lab.py."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -29,11 +29,11 @@ class Lab(Protocol):
     missing: str
     """A well-formed transaction id that is nobody's."""
     final_after: int
-    """So many calls of `mine(1)`, the first of which takes a payment into a block, make it as final as it gets."""
+    """So many calls of `mine(1)`, the first of which takes a payment into a block, make it final."""
     can: frozenset[str]
-    """Of: `reorg` (undo), `fail` (a transaction in a block that moved nothing), `replace`, `drop`, `tag`, `many` (several
-    transfers in one transaction), `strange` (a token that is not in the registry), `zero` (a transfer of nothing),
-    `expire` (a transaction that says until when it is valid)."""
+    """Of: `reorg` (undo), `fail` (a transaction in a block that moved nothing), `replace`, `drop`, `tag`, `many`
+    (several transfers in one transaction), `strange` (a token that is not in the registry), `zero` (a transfer of
+    nothing), `expire` (a transaction that says until when it is valid)."""
 
     def toml(self) -> str:
         """The chain and its assets, as CHAINS_FILE has them. confirmations = 2 unless only final blocks are read."""
@@ -69,7 +69,7 @@ class Lab(Protocol):
         ...
 
     def undo(self, blocks: int, *, keep: Sequence[str] = ()) -> None:
-        """Other blocks take the place of the newest, one more of them. Only the payments to `keep` are in them again."""
+        """Other blocks take the place of the newest. Only the payments to `keep` are in them again."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -22,11 +23,11 @@ LABS = {
 """CAIP-2 namespace -> module, whose `opened(folder)` is a lab as long as it is open."""
 
 
-@pytest.fixture(scope="session", params=sorted(LABS))
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    opened: Callable[[Path], Opened] = import_module(f"tests.conformance.{LABS[request.param]}").opened
-    folder = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch, opened(folder) as lab:
+@contextmanager
+def opened(namespace: str, folder: Path) -> Iterator[Lab]:
+    """A lab, and the environment that makes its chain the only one there is."""
+    open_lab: Callable[[Path], Opened] = import_module(f"tests.conformance.{LABS[namespace]}").opened
+    with pytest.MonkeyPatch.context() as patch, open_lab(folder) as lab:
         file = folder / "chains.toml"
         file.write_text(lab.toml())
         patch.setenv("CHAINS_FILE", str(file))
@@ -34,6 +35,12 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         _reload()
         yield lab
     _reload()
+
+
+@pytest.fixture(scope="session", params=sorted(LABS))
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with opened(request.param, tmp_path_factory.mktemp(request.param)) as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -72,5 +72,9 @@ class Lab(Protocol):
         """Other blocks take the place of the newest. Only the payments to `keep` are in them again."""
         ...
 
+    def height_of(self, chain_tx: str) -> int | None:
+        """The block that holds it, as the node itself says; None if none does."""
+        ...
+
 
 Opened = AbstractContextManager[Lab]

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base, IdColumn
 from core.money import UnitsType
-from domain.deposit.states import DepositState, Mode, Reason
+from domain.deposit.states import DepositState, Mode, Reason, Wait
 
 
 class DepositAddress(Base):
@@ -76,6 +76,23 @@ class Deposit(Base):
             "state NOT IN ('pending', 'credited', 'suspended', 'rejected') OR block_hash IS NOT NULL",
             name="verdict_has_block",
         ),
+        CheckConstraint("accepts <@ ARRAY['underpaid', 'overpaid', 'late', 'unexpected']", name="accepts"),
+        CheckConstraint(
+            "(value_currency IS NULL) = (value_units IS NULL) AND (value_units IS NULL OR units_expected IS NULL)"
+            " AND value_units > 0",
+            name="value",
+        ),
+        CheckConstraint(
+            "state NOT IN ('credited', 'suspended') OR value_units IS NULL OR priced_at IS NOT NULL",
+            name="booked_is_priced",
+        ),
+        CheckConstraint(
+            "waits_for IN ('agreement', 'second_node', 'rate') AND (waits_for IS NULL) = (waits_since IS NULL)",
+            name="waits",
+        ),
+        Index("ix_deposits_waits", "chain", "waits_for", "waits_since", postgresql_where=text("waits_for IS NOT NULL")),
+        Index("ix_deposits_owed", "tenant", "account", postgresql_where=text("units_short > 0 OR freezes")),
+        Index("ix_deposits_suspended", "state", postgresql_where=text("state = 'suspended' AND final_at IS NOT NULL")),
         Index("ix_deposits_due", "chain", "next_poll_at", postgresql_where=text("next_poll_at IS NOT NULL")),
         Index("ix_deposits_live", "state", postgresql_where=text("final_at IS NULL")),
         Index("ix_deposits_chain_tx", "chain", "chain_tx", postgresql_where=text("chain_tx IS NOT NULL")),
@@ -97,7 +114,13 @@ class Deposit(Base):
     """If given, only a transfer from this address counts."""
     units_expected: Mapped[int | None] = mapped_column(UnitsType)
     """None: any amount from the asset's `units_min` up will do."""
+    value_currency: Mapped[str | None]
+    value_units: Mapped[int | None] = mapped_column(UnitsType)
+    """Instead of `units_expected`: what it must be worth, at the rate of the time of its block."""
     tolerance_bps: Mapped[int] = mapped_column(SmallInteger, default=0)
+    """By how many hundredths of a percent it may be off `units_expected` or `value_units`."""
+    accepts: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default=text("'{}'"))
+    """The reasons that don't keep it from being credited: policies of its asset, or of the request."""
     confirmations: Mapped[int | None] = mapped_column(Integer)
     """Blocks, instead of the rule of the asset or the chain."""
     deadline_at: Mapped[datetime]
@@ -125,6 +148,19 @@ class Deposit(Base):
     tx_inputs: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     """What the transaction uses up, to notice that another took it (`chains.base.ChainTx.inputs`)."""
 
+    tx_valid_until: Mapped[datetime | None]
+    """After this time, by the chain's clock, no block can take the transaction in any more."""
+
+    # What a booking waits for, in this incarnation.
+    priced_at: Mapped[datetime | None]
+    """When what arrived was weighed by its value."""
+    agreed_at: Mapped[datetime | None]
+    """When two endpoints told its transfer alike."""
+    waits_for: Mapped[str | None]
+    waits_since: Mapped[datetime | None]
+    disputed_at: Mapped[datetime | None]
+    """Two endpoints told its transaction otherwise than the one that was believed: from then on only two are."""
+
     journal_id: Mapped[UUID | None]
     """What booked the money in this incarnation: to its owner, or to suspense."""
     release_journal_id: Mapped[UUID | None]
@@ -133,6 +169,8 @@ class Deposit(Base):
     """How much of the credit paid off the debt that this deposit's last reversal had left."""
     units_short: Mapped[int] = mapped_column(UnitsType, default=0)
     """What its owner still owes because of this deposit's reversals."""
+    freezes: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Its undoing is why the owner's account is frozen."""
 
     next_poll_at: Mapped[datetime | None]
     """None: not polled. Either final, or the scanner's, or handed to a job of its own after an error."""
@@ -148,6 +186,10 @@ class Deposit(Base):
     @property
     def why(self) -> Reason | None:
         return None if self.reason is None else Reason(self.reason)
+
+    @property
+    def waiting_for(self) -> Wait | None:
+        return None if self.waits_for is None else Wait(self.waits_for)
 
     @property
     def by(self) -> Mode:
@@ -233,3 +275,24 @@ class ChainBlock(Base):
     number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     hash: Mapped[str]
     parent_hash: Mapped[str]
+
+
+class ChainNode(Base):
+    """How one endpoint of a chain does, as one of our processes sees it."""
+
+    __tablename__ = "chain_nodes"
+
+    chain: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    process: Mapped[str] = mapped_column(primary_key=True)
+    head_number: Mapped[int | None] = mapped_column(BigInteger)
+    head_time: Mapped[datetime | None]
+    latency_ms: Mapped[int | None] = mapped_column(Integer)
+    calls: Mapped[int] = mapped_column(BigInteger)
+    failures: Mapped[int] = mapped_column(BigInteger)
+    """Since the process began."""
+    failing_since: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    open_until: Mapped[datetime | None]
+    trouble: Mapped[str | None]
+    updated_at: Mapped[datetime]

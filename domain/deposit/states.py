@@ -28,7 +28,8 @@ DEPOSIT = Machine(
     initial=S.WATCHING,
     edges={
         S.WATCHING: {"seen": S.PENDING, "expire": S.EXPIRED, "replace": S.REPLACED},
-        S.PENDING: {"credit": S.CREDITED, "suspend": S.SUSPENDED, "reject": S.REJECTED, "reorged": S.WATCHING},
+        S.PENDING: {"credit": S.CREDITED, "suspend": S.SUSPENDED, "reject": S.REJECTED, "reorged": S.WATCHING,
+                    "overruled": S.WATCHING},  # two nodes tell otherwise than the one that was believed
         S.CREDITED: {"reorged": S.WATCHING},  # with a reversal; what was spent meanwhile becomes a debt
         S.SUSPENDED: {"release": S.CREDITED, "reorged": S.WATCHING},  # an operator gave the money to its owner
         S.REJECTED: {"reorged": S.WATCHING},  # a block said no; the block that takes its place may say yes
@@ -57,6 +58,9 @@ class Reason(StrEnum):
     LATE = "late"
     UNEXPECTED = "unexpected"
 
+    TX_EXPIRED = "tx_expired"
+    """The transaction says until when a block could take it in, and the chain is past it."""
+
     REVERTED = "reverted"
     WRONG_RECIPIENT = "wrong_recipient"
     WRONG_TOKEN = "wrong_token"  # noqa: S105  # no password
@@ -69,7 +73,19 @@ class Reason(StrEnum):
 
 
 SUSPENDING = frozenset({Reason.UNDERPAID, Reason.OVERPAID, Reason.LATE, Reason.UNEXPECTED})
-"""Money arrived: it is booked to suspense. Every other reason books nothing."""
+"""Money arrived: it is booked, to suspense unless the deposit accepts that. Every other reason books nothing."""
+
+
+class Wait(StrEnum):
+    """What keeps a deposit pending that is deep enough."""
+
+    AGREEMENT = "agreement"
+    """Nodes tell its transaction differently."""
+    SECOND_NODE = "second_node"
+    """No second node of another host answers."""
+    RATE = "rate"
+    """No rate is known for the time of its block."""
+
 
 IN_A_BLOCK = frozenset({S.PENDING, S.CREDITED, S.SUSPENDED, S.REJECTED})
 """States that rest on a block."""

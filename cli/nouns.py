@@ -16,6 +16,7 @@ NOUNS = {
     "chains": "How far each chain was read.",
     "deposits": "Payments that are watched for, and what became of them.",
     "jobs": "Durable work: what waits, what runs, how it ended.",
+    "rates": "What assets are worth in currencies.",
     "dlq": "Dead letters: jobs that wait for a person.",
     "ledger": "The books: balances, journals, and whether they hold.",
     "accounts": "Accounts of the books: freeze, close and bound them, with a reason.",

@@ -6,12 +6,15 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
+    Computed,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
     SmallInteger,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -31,6 +34,11 @@ class DepositAddress(Base):
         CheckConstraint("kind IN ('shared', 'allotted')", name="kind"),
         CheckConstraint("(owner_account IS NULL) = (allotted_at IS NULL)", name="allotment"),
         CheckConstraint("kind = 'allotted' OR owner_account IS NULL", name="shared_has_no_owner"),
+        CheckConstraint("NOT tagged OR kind = 'shared'", name="tagged_is_shared"),
+        CheckConstraint(
+            "(wallet_id IS NULL) = (wallet_index IS NULL) AND (wallet_id IS NULL OR owner_account IS NOT NULL)",
+            name="derived",
+        ),
         Index(
             "ix_deposit_addresses_free",
             "tenant",
@@ -41,9 +49,22 @@ class DepositAddress(Base):
         Index(
             "ix_deposit_addresses_owner",
             "tenant",
-            "chain",
             "owner_account",
+            "chain",
             postgresql_where=text("owner_account IS NOT NULL"),
+        ),
+        Index("ix_deposit_addresses_address", "address"),
+        Index("ix_deposit_addresses_watched", "chain", "address", postgresql_where=text("watched_at IS NOT NULL")),
+        Index(
+            "ix_deposit_addresses_watched_at", "chain", "watched_at", postgresql_where=text("watched_at IS NOT NULL")
+        ),
+        Index("ix_deposit_addresses_tagged", "tenant", "chain", "created_at", postgresql_where=text("tagged")),
+        Index(
+            "uq_deposit_addresses_wallet",
+            "wallet_id",
+            "wallet_index",
+            unique=True,
+            postgresql_where=text("wallet_id IS NOT NULL"),
         ),
     )
 
@@ -56,7 +77,61 @@ class DepositAddress(Base):
     owner_account: Mapped[str | None]
     """None while the address is free in the tenant's pool. It never changes again."""
     allotted_at: Mapped[datetime | None]
+    tagged: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """A shared one that is scanned: whose each payment is, its tag says."""
+    wallet_id: Mapped[UUID | None] = mapped_column(ForeignKey("deposit_wallets.id"))
+    wallet_index: Mapped[int | None] = mapped_column(BigInteger)
+    """Which child of the wallet's key it is, if it was derived."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    watched_at: Mapped[datetime | None] = mapped_column(
+        Computed("CASE WHEN kind = 'allotted' THEN allotted_at WHEN tagged THEN created_at END", persisted=True)
+    )
+    """Since when the chain is scanned for it; None: it is not."""
+
+
+class DepositWallet(Base):
+    """An extended public key of a tenant, from which addresses are derived. Its private key is kept elsewhere."""
+
+    __tablename__ = "deposit_wallets"
+    __table_args__ = (
+        UniqueConstraint("tenant", "chain", "extended_key"),
+        CheckConstraint("next_index BETWEEN 0 AND 2147483648", name="next_index"),
+        CheckConstraint("(closed_at IS NULL) = (closed_by IS NULL)", name="closed"),
+        Index("uq_deposit_wallets_open", "tenant", "chain", unique=True, postgresql_where=text("closed_at IS NULL")),
+        Index("ix_deposit_wallets_extended_key", "extended_key"),
+    )
+
+    id: Mapped[IdColumn]
+    tenant: Mapped[str]
+    chain: Mapped[str]
+    extended_key: Mapped[str]
+    """In the spelling of `chains.formats.check_extended_key`."""
+    next_index: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """The same in all wallets of the tenant with this key: a child belongs to one owner on all of its chains."""
+    added_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    closed_by: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
+    """When it stopped giving addresses; those that it gave stay. One open wallet a tenant and chain."""
+
+
+class DepositTag(Base):
+    """Whose the payments to a tagged address are that carry this tag. For ever, as an allotted address is."""
+
+    __tablename__ = "deposit_tags"
+    __table_args__ = (
+        UniqueConstraint("chain", "address", "owner_account"),
+        ForeignKeyConstraint(["chain", "address"], ["deposit_addresses.chain", "deposit_addresses.address"]),
+        Index("ix_deposit_tags_owner", "tenant", "owner_account", "chain"),
+    )
+
+    chain: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
+    tag: Mapped[str] = mapped_column(primary_key=True)
+    """In the chain's canonical spelling."""
+    tenant: Mapped[str]
+    owner_account: Mapped[str]
+    allotted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Deposit(Base):
@@ -96,8 +171,16 @@ class Deposit(Base):
         Index("ix_deposits_due", "chain", "next_poll_at", postgresql_where=text("next_poll_at IS NOT NULL")),
         Index("ix_deposits_live", "state", postgresql_where=text("final_at IS NULL")),
         Index("ix_deposits_chain_tx", "chain", "chain_tx", postgresql_where=text("chain_tx IS NOT NULL")),
-        Index("ix_deposits_address", "chain", "address", postgresql_where=text("final_at IS NULL AND mode <> 'tx'")),
+        Index(
+            "ix_deposits_address",
+            "chain",
+            "address",
+            text("coalesce(tag, '')"),
+            postgresql_where=text("final_at IS NULL AND mode <> 'tx'"),
+        ),
         Index("ix_deposits_tenant", "tenant", "id"),
+        Index("ix_deposits_tenant_state", "tenant", "state", "id"),
+        Index("ix_deposits_state", "state", "id"),
     )
 
     id: Mapped[IdColumn]
@@ -108,6 +191,8 @@ class Deposit(Base):
     """The ledger account to credit."""
     mode: Mapped[str]
     address: Mapped[str]
+    tag: Mapped[str | None]
+    """What a payment to a tagged address must carry to be this deposit's."""
     chain_tx: Mapped[str | None]
     """The transaction that is followed: named by the app (`tx`), or found by the scanner."""
     payer: Mapped[str | None]

@@ -1,0 +1,285 @@
+"""From a node's JSON to facts. Pure.
+
+What no node may say raises MalformedError. What anybody may put on a chain never does: one fraud would stop the rest.
+Shapes: java-tron's framework/src/main/java/org/tron/core/services/http (Util, JsonFormat), Tron.proto.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from chains.base import Block, ChainTx, Transfer, TxStatus
+from chains.errors import MalformedError
+from chains.tron import formats, rawdata
+from core.errors import InvalidRequestError
+
+TRANSFER_TOPIC = "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+"""keccak256 of Transfer(address,address,uint256): TRC-20 with three topics, TRC-721 with four."""
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_ADDRESS_TOPIC = re.compile(r"0{24}[0-9a-f]{40}")
+_HEX = re.compile(r"([0-9a-f]{2})*")
+_HEX_20 = re.compile(r"[0-9a-f]{40}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SUCCESS = "SUCCESS"
+_BY_RECEIPT = (rawdata.TRIGGER_SMART_CONTRACT, rawdata.CREATE_SMART_CONTRACT)
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The assets of one chain."""
+
+    chain: str
+    native: str | None
+    trc20: Mapping[str, str]
+    """Contract in base58 -> CAIP-19 id."""
+    trc10: Mapping[str, str]
+    """Token id in decimal digits -> CAIP-19 id."""
+
+
+@dataclass(frozen=True)
+class Tx:
+    """A transaction, without what became of it."""
+
+    id: str
+    raw: rawdata.RawData | None
+    result: str | None
+    """`contractRet` of its block; None: it is in none, or in one of a time that wrote none."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a block's execution made of a transaction (TransactionInfo)."""
+
+    id: str
+    block_number: int
+    block_time: datetime
+    failed: bool
+    result: str | None
+    """`receipt.result`; None for what is no smart contract."""
+    logs: tuple[Json, ...]
+
+
+def mapping(value: object) -> Json:
+    if not isinstance(value, dict):
+        raise MalformedError(f"{value!r:.80} is not an object")
+    return value
+
+
+def listing(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise MalformedError(f"{value!r:.80} is not a list")
+    return value
+
+
+def number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise MalformedError(f"{value!r:.80} is not a number")
+    return value
+
+
+def hash_of(value: object) -> str:
+    if not isinstance(value, str) or not _HASH.fullmatch(value):
+        raise MalformedError(f"{value!r:.80} is not a hash")
+    return value
+
+
+def time_of(value: object) -> datetime:
+    """From milliseconds since 1970."""
+    try:
+        return _EPOCH + timedelta(milliseconds=number(value))
+    except OverflowError:
+        raise MalformedError(f"{value!r:.80} is not a time") from None
+
+
+def block(value: object) -> Block:
+    """A block, or its header alone. Its id begins with its number in 8 bytes."""
+    raw = mapping(value)
+    header = mapping(mapping(raw.get("block_header")).get("raw_data"))
+    found = Block(
+        number=number(header.get("number", 0)),  # zeros are left out: the genesis block has neither number nor time
+        hash=hash_of(raw.get("blockID")),
+        parent_hash=hash_of(header.get("parentHash")),
+        time=time_of(header.get("timestamp", 0)),
+    )
+    if int(found.hash[:16], 16) != found.number:
+        raise MalformedError(f"block {found.number} has the id {found.hash}")
+    return found
+
+
+def transaction(value: object) -> Tx:
+    """Raises MalformedError unless its id is the hash of `raw_data_hex`; no other account of what it says is read."""
+    given = mapping(value)
+    id_, content = hash_of(given.get("txID")), given.get("raw_data_hex")
+    if not isinstance(content, str) or not _HEX.fullmatch(content):
+        raise MalformedError(f"the transaction {id_} has no raw_data_hex")
+    signed = bytes.fromhex(content)
+    if hashlib.sha256(signed).hexdigest() != id_:
+        raise MalformedError(f"the transaction {id_} has the raw data of another")
+    results = listing(given.get("ret", []))
+    result = mapping(results[0]).get("contractRet") if results else None
+    return Tx(id=id_, raw=rawdata.read(signed), result=_result(result))
+
+
+def info(value: object) -> Info:
+    given = mapping(value)
+    return Info(
+        id=hash_of(given.get("id")),
+        block_number=number(given.get("blockNumber", 0)),
+        block_time=time_of(given.get("blockTimeStamp", 0)),
+        failed=given.get("result") not in (None, "SUCESS"),  # java-tron's spelling
+        result=_result(mapping(given.get("receipt", {})).get("result")),
+        logs=tuple(mapping(log) for log in listing(given.get("log", []))),
+    )
+
+
+def _result(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise MalformedError(f"{value!r:.80} is not a result")
+    return None if value == "DEFAULT" else value
+
+
+def unsettled(tx: Tx) -> ChainTx:
+    """As long as it is in no solid block: nothing that it says has happened."""
+    return ChainTx(id=tx.id, status=TxStatus.MEMPOOL, sender=_sender(tx), valid_until=_valid_until(tx))
+
+
+def chain_tx(tx: Tx, executed: Info, within: Block, assets: Assets) -> ChainTx:
+    """A transaction of a solid block."""
+    done = succeeded(tx, executed)
+    if done is None:
+        return unsettled(tx)
+    return ChainTx(
+        id=tx.id,
+        status=TxStatus.SUCCEEDED if done else TxStatus.REVERTED,
+        sender=_sender(tx),
+        valid_until=_valid_until(tx),
+        block_number=within.number,
+        block_hash=within.hash,
+        block_time=within.time,
+        transfers=transfers(tx, executed, within, assets) if done else (),
+    )
+
+
+def succeeded(tx: Tx, executed: Info) -> bool | None:
+    """Whether it did what it says; None where the node says nothing of that (blocks before 2019).
+
+    Smart contracts have `receipt.result`, and the same in the block (java-tron's TransactionTrace.check): all else has
+    the block's `contractRet` only. `result: true`, which a node answers to whoever hands in a transaction, is not read.
+    """
+    if tx.id != executed.id:
+        raise MalformedError(f"asked for the info of {tx.id}, told of {executed.id}")
+    if tx.result is None:
+        return None
+    is_contract = tx.raw is not None and tx.raw.kind in _BY_RECEIPT
+    said = {tx.result == _SUCCESS, not executed.failed}
+    if is_contract or executed.result is not None:
+        said.add(executed.result == _SUCCESS)
+    if len(said) > 1:
+        raise MalformedError(
+            f"{tx.id} is {tx.result} in the block, {executed.result} in its receipt, failed: {executed.failed}"
+        )
+    return said == {True}
+
+
+def transfers(
+    tx: Tx, executed: Info, within: Block, assets: Assets, only: Collection[bytes] | None = None
+) -> tuple[Transfer, ...]:
+    """What the transaction, which has succeeded, moved; `only`: to these addresses (of 21 bytes)."""
+    made = partial(
+        Transfer,
+        chain=assets.chain,
+        chain_tx=tx.id,
+        block_number=within.number,
+        block_hash=within.hash,
+        block_time=within.time,
+        tags=_tags(tx),
+    )
+    found = []
+    for move in tx.raw.moves if tx.raw else ():
+        if _is_address(move.recipient) and (only is None or move.recipient in only):
+            token = None if move.token is None else move.token.decode("ascii", "backslashreplace")
+            found.append(
+                made(
+                    index=move.index,
+                    asset=assets.native if token is None else assets.trc10.get(token),
+                    contract=token,
+                    sender=_sender(tx),
+                    recipient=formats.spelled(move.recipient),
+                    units=move.units,
+                )
+            )
+    for index, log in enumerate(executed.logs):
+        if (moved := _token_move(log)) is None or not (only is None or moved[1] in only):
+            continue
+        sender, recipient, units = moved
+        contract = log_address(log.get("address"))
+        found.append(
+            made(
+                index=index,
+                asset=assets.trc20.get(contract),
+                contract=contract,
+                sender=formats.spelled(sender),
+                recipient=formats.spelled(recipient),
+                units=units,
+            )
+        )
+    return tuple(found)
+
+
+def _token_move(log: Json) -> tuple[bytes, bytes, int] | None:
+    """Sender, recipient and units of the TRC-20 transfer that a log claims, or None if it claims none.
+
+    Any contract can write any log: only its address tells that this one is a token we know.
+    """
+    topics, data = listing(log.get("topics", [])), log.get("data", "")
+    if len(topics) != 3 or topics[0] != TRANSFER_TOPIC:  # noqa: PLR2004
+        return None
+    if not all(isinstance(topic, str) and _ADDRESS_TOPIC.fullmatch(topic) for topic in topics[1:]):
+        return None
+    if not isinstance(data, str) or not _HASH.fullmatch(data):  # exactly 32 bytes
+        return None
+    sender, recipient = (bytes([formats.PREFIX]) + bytes.fromhex(topic[24:]) for topic in topics[1:])
+    return sender, recipient, int(data, 16)
+
+
+def log_address(value: object) -> str:
+    """The contract that wrote a log: 20 bytes in hex, or with `visible` the address itself."""
+    if isinstance(value, str):
+        if _HEX_20.fullmatch(value):
+            return formats.spelled(bytes([formats.PREFIX]) + bytes.fromhex(value))
+        try:
+            return formats.parse_address("", value)
+        except InvalidRequestError:
+            pass
+    raise MalformedError(f"{value!r:.80} is not the address of a log")
+
+
+def _is_address(value: bytes) -> bool:
+    return len(value) == 21 and value[0] == formats.PREFIX  # noqa: PLR2004  # a prefix and 20 bytes
+
+
+def _sender(tx: Tx) -> str | None:
+    return formats.spelled(tx.raw.sender) if tx.raw and tx.raw.sender and _is_address(tx.raw.sender) else None
+
+
+def _valid_until(tx: Tx) -> datetime | None:
+    try:
+        return time_of(tx.raw.expires_ms) if tx.raw else None
+    except MalformedError:  # anybody may write any number
+        return None
+
+
+def _tags(tx: Tx) -> tuple[str, ...]:
+    """The memo, if it is text of a tag's kind."""
+    try:
+        tag = formats.canonical_tag(tx.raw.memo.decode()) if tx.raw else None
+    except UnicodeDecodeError:
+        return ()
+    return () if tag is None else (tag,)

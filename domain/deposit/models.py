@@ -179,6 +179,7 @@ class Deposit(Base):
             postgresql_where=text("final_at IS NULL AND mode <> 'tx'"),
         ),
         Index("ix_deposits_tenant", "tenant", "id"),
+        Index("ix_deposits_waiting", "chain", postgresql_where=text("mode <> 'tx' AND state = 'watching'")),
         Index("ix_deposits_tenant_state", "tenant", "state", "id"),
         Index("ix_deposits_state", "state", "id"),
     )
@@ -343,6 +344,18 @@ class ChainCursor(Base):
     """None until an address of this chain is allotted."""
     read_until: Mapped[datetime | None]
     """The time of the last block scanned: nothing older is still to be found."""
+    first_block: Mapped[int | None] = mapped_column(BigInteger)
+    """The first that was ever scanned: from here to the cursor every block must be covered."""
+    range_blocks: Mapped[int | None] = mapped_column(Integer)
+    """How many blocks one reading asks for, as the nodes take it. None: the chain's `scan_blocks_max`."""
+    next_scan_at: Mapped[datetime | None]
+    """When it is to be scanned again, if no deposit begins to wait before. None: at once."""
+    head_number: Mapped[int | None] = mapped_column(BigInteger)
+    """The newest block that a node has told of."""
+    head_time: Mapped[datetime | None]
+    """Its time, by the chain's clock."""
+    head_at: Mapped[datetime | None]
+    """When we were first told of it, by ours: a chain that stands still lets it grow old."""
     status: Mapped[str] = mapped_column(default="running", server_default="running")
     """`stopped`: the scan found what it must not decide alone. A person restarts it."""
     last_read_at: Mapped[datetime | None]
@@ -360,6 +373,65 @@ class ChainBlock(Base):
     number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     hash: Mapped[str]
     parent_hash: Mapped[str]
+
+
+class ChainCoverage(Base):
+    """A range of blocks that was read for transfers to our addresses. Ranges of a chain never overlap.
+
+    Written in the transaction that moves the cursor and keeps what was found. Neighbours of one day are one row. That
+    none overlap is an exclusion constraint of the migration.
+    """
+
+    __tablename__ = "chain_coverage"
+    __table_args__ = (
+        CheckConstraint("first_block BETWEEN 0 AND last_block", name="range"),
+        CheckConstraint("by IN ('scan', 'rescan')", name="by"),
+    )
+
+    chain: Mapped[str] = mapped_column(primary_key=True)
+    first_block: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    last_block: Mapped[int] = mapped_column(BigInteger)
+    last_hash: Mapped[str | None]
+    """Of the last block, or where numbers are missing the newest at or below it. None where it is not known."""
+    by: Mapped[str]
+    addresses: Mapped[int] = mapped_column(Integer)
+    """How many were watched when it was last added to."""
+    began_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ChainRescan(Base):
+    """A range that a person had scanned once more, and how far that has come."""
+
+    __tablename__ = "chain_rescans"
+    __table_args__ = (
+        CheckConstraint("first_block BETWEEN 0 AND last_block", name="range"),
+        CheckConstraint("status IN ('running', 'done')", name="status"),
+        Index("ix_chain_rescans_chain", "chain", "id"),
+    )
+
+    id: Mapped[IdColumn]
+    chain: Mapped[str]
+    first_block: Mapped[int] = mapped_column(BigInteger)
+    last_block: Mapped[int] = mapped_column(BigInteger)
+    next_block: Mapped[int] = mapped_column(BigInteger)
+    last_hash: Mapped[str | None]
+    """Of the last block read: the next part must stand on it."""
+    actor: Mapped[str]
+    reason: Mapped[str]
+    status: Mapped[str] = mapped_column(default="running", server_default="running")
+    part: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Counts its jobs. Only the last one works on it; one that comes again after it was killed finds another number."""
+    found: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Transfers that no scan had found."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    @property
+    def subject(self) -> str:
+        """How its jobs are found."""
+        return f"rescan:{self.id}"
 
 
 class ChainNode(Base):

@@ -14,5 +14,9 @@ class RefusedError(TransientError):
     """The node's own, JSON-RPC or HTTP."""
 
 
+class WrongChainError(TransientError):
+    """The node is one of another chain. Raised by `verify`: it is asked nothing until it has had time to be mended."""
+
+
 class DisagreementError(TransientError):
     """Two nodes tell the same thing differently. Nothing may rest on either until they agree."""

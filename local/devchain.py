@@ -149,7 +149,7 @@ class DevChain:
         return self.send(
             to or old["from"],
             units or 0,
-            sender=old["from"],
+            sender=to_checksum_address(old["from"]),
             nonce=int(old["nonce"], 16),
             gas_price=3 * int(old["gasPrice"], 16),
         )

@@ -13,6 +13,7 @@ from typing import Any
 from eth_utils.address import to_checksum_address
 
 from chains.base import NATIVE_INDEX, Block, ChainTx, Transfer, TxStatus
+from chains.errors import MalformedError
 
 TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 """keccak256 of Transfer(address,address,uint256): ERC-20 with three topics, ERC-721 with four."""
@@ -23,10 +24,6 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _ADDRESS_TOPIC = re.compile(r"0x0{24}[0-9a-fA-F]{40}")
 
 Json = Mapping[str, Any]
-
-
-class MalformedError(ValueError):
-    """The node's answer is not what the method answers with."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +98,9 @@ def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
     tx = mapping(tx)
     if hash_of(tx.get("hash")) != id_:
         raise MalformedError(f"asked for {id_}, told of {tx.get('hash')}")
-    sender, nonce = address(tx.get("from")), quantity(tx.get("nonce"))
-    unsettled = ChainTx(id=id_, status=TxStatus.MEMPOOL, sender=sender, nonce=nonce)
+    sender = address(tx.get("from"))
+    inputs = (f"{sender}/{quantity(tx.get('nonce'))}",)
+    unsettled = ChainTx(id=id_, status=TxStatus.MEMPOOL, sender=sender, inputs=inputs)
     if tx.get("blockHash") is None or receipt is None:
         return unsettled
     receipt = mapping(receipt)
@@ -118,7 +116,7 @@ def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
         id=id_,
         status=TxStatus.SUCCEEDED if succeeded else TxStatus.REVERTED,
         sender=sender,
-        nonce=nonce,
+        inputs=inputs,
         block_number=number,
         block_hash=block_hash,
         transfers=_transfers(tx, receipt, assets) if succeeded else (),

@@ -1,28 +1,30 @@
-"""EVM chains (Ethereum, BNB Smart Chain and their like) over JSON-RPC. docs/chains.md says what is read how."""
+"""EVM chains (Ethereum, BNB Smart Chain and their like) over JSON-RPC. docs/chains-evm.md says what is read how."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
-
-import structlog
+from collections.abc import Collection, Mapping, Sequence
 
 from chains import formats
-from chains.base import Block, ChainTx, Head, Scan
+from chains.base import Block, ChainTx, Head, NodeHealth, Scan
+from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from chains.errors import MalformedError, RefusedError, WrongChainError
 from chains.evm import parse
-from chains.evm.rpc import CALLS_MAX, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Call, Endpoint, RefusedError
-from chains.evm.scanning import Scanner, halving
+from chains.evm.rpc import EvmEndpoint
+from chains.evm.scanning import Scanner
+from chains.http import Call
+from chains.nodes import Nodes
 from config.assets import Asset, Chain
-from core.errors import PermanentError, TransientError
-
-log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
+from core.errors import PermanentError
 
 _ASSET = re.compile(r"slip44:\d+|erc20:0x[0-9a-f]{40}")
+_INPUT = re.compile(r"(0x[0-9a-fA-F]{40})/(\d{1,20})")
 
 
 class EvmReader:
-    """A `ChainReader`. Each method asks one endpoint from start to end; the next one only if the first fails."""
+    """A `ChainReader`. Each method asks one endpoint from start to end; the next one only if the first fails.
+
+    The index of a transfer is its log's within the block, -1 (NATIVE_INDEX) for the transaction's own value. What a
+    transaction uses up is its sender's nonce: `0xSender/7`, the sender spelled by EIP-55.
+    """
 
     def __init__(
         self,
@@ -32,8 +34,6 @@ class EvmReader:
         connect_timeout: float = CONNECT_TIMEOUT_S,
         read_timeout: float = READ_TIMEOUT_S,
     ) -> None:
-        if not chain.nodes:
-            raise PermanentError(f"no RPC_URLS for {chain.id} ({chain.name})")
         self.id = chain.id
         self._chain = chain
         self._number = int(chain.id.partition(":")[2])
@@ -43,71 +43,61 @@ class EvmReader:
             native=next((asset.id for asset in assets if asset.contract is None), None),
             tokens={asset.contract: asset.id for asset in assets if asset.contract is not None},
         )
-        self._endpoints = [
-            Endpoint(node.url, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
+        endpoints = [
+            EvmEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
         ]
-        self._verified: set[Endpoint] = set()
+        self._nodes = Nodes(chain, endpoints, verify=self._verify)
 
     def head(self) -> Head:
         """The newest block and the number of the finalized one. An endpoint without the tag answers None."""
-
-        def read(endpoint: Endpoint) -> Head:
-            latest, finalized = endpoint.try_all([_block_call("latest"), _block_call("finalized")])
-            if isinstance(latest, RefusedError):
-                raise latest
-            newest = parse.block(latest)
-            if finalized is None or isinstance(finalized, RefusedError):
-                return Head(latest=newest, finalized=None)
-            number = parse.block(finalized).number
-            if number > newest.number:
-                raise parse.MalformedError(f"block {number} is finalized, {newest.number} is the newest")
-            return Head(latest=newest, finalized=number)
-
-        return self._first(read)
+        return self._nodes.head(_head)
 
     def blocks(self, numbers: Sequence[int]) -> Mapping[int, Block]:
         wanted = list(dict.fromkeys(numbers))
 
-        def read(endpoint: Endpoint) -> dict[int, Block]:
+        def read(endpoint: EvmEndpoint) -> dict[int, Block]:
             answers = endpoint.ask([_block_call(hex(number)) for number in wanted])
             found = {number: parse.block(raw) for number, raw in zip(wanted, answers, strict=True) if raw is not None}
             if any(block.number != number for number, block in found.items()):
-                raise parse.MalformedError("not the block that was asked for")
+                raise MalformedError("not the block that was asked for")
             return found
 
-        return self._first(read)
+        return self._nodes.first(read)
 
     def chain_txs(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
-        canonical = {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}
-        wanted = list(dict.fromkeys(canonical.values()))
-
-        def read(endpoint: Endpoint) -> list[ChainTx]:
-            def some(first: int, last: int) -> list[ChainTx]:
-                part = wanted[first : last + 1]
-                calls: list[Call] = []
-                for id_ in part:
-                    calls += [("eth_getTransactionByHash", [id_]), ("eth_getTransactionReceipt", [id_])]
-                answers = iter(endpoint.ask(calls))
-                return [parse.chain_tx(id_, next(answers), next(answers), self._assets) for id_ in part]
-
-            found: list[ChainTx] = []
-            step = CALLS_MAX // 2  # a transaction and its receipt stay in one HTTP request
-            for start in range(0, len(wanted), step):
-                # Anybody may make a receipt of megabytes; it must not cost its neighbours their answer.
-                found += halving(start, min(start + step, len(wanted)) - 1, some)
-            return found
-
-        found = {chain_tx.id: chain_tx for chain_tx in self._first(read)}
+        canonical = self._canonical(ids)
+        found = self._nodes.first(lambda endpoint: self._chain_txs(endpoint, canonical.values()))
         return {id_: found[name] for id_, name in canonical.items()}
 
-    def nonces(self, addresses: Sequence[str], *, block: int | None = None) -> Mapping[str, int]:
-        at = "latest" if block is None else hex(block)
+    def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        """Alike is what has the same status, block and transfers."""
+        canonical = self._canonical(ids)
+        found = self._nodes.agreed(lambda endpoint: self._chain_txs(endpoint, canonical.values()))
+        return {id_: found[name] for id_, name in canonical.items()}
 
-        def read(endpoint: Endpoint) -> dict[str, int]:
-            answers = endpoint.ask([("eth_getTransactionCount", [address, at]) for address in addresses])
-            return {address: parse.quantity(raw) for address, raw in zip(addresses, answers, strict=True)}
+    def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
+        """A nonce is used up when the sender's next one is higher. Raises ValueError for what is no input."""
+        parsed = {}
+        for each in inputs:
+            if not (match := _INPUT.fullmatch(each)):
+                raise ValueError(f"{each!r} is no sender and nonce")
+            parsed[each] = (match[1].lower(), int(match[2]))
+        senders = list(dict.fromkeys(sender for sender, _ in parsed.values()))
 
-        return self._first(read)
+        def read(endpoint: EvmEndpoint) -> dict[str, int]:
+            def counts(tag: str) -> dict[str, int]:
+                answers = endpoint.ask([("eth_getTransactionCount", [sender, tag]) for sender in senders])
+                return {sender: parse.quantity(raw) for sender, raw in zip(senders, answers, strict=True)}
+
+            if block is None:
+                return counts("latest")
+            try:
+                return counts(hex(block))
+            except RefusedError:  # nodes keep the state of some 128 blocks, archives that of all
+                return counts("latest")
+
+        counts = self._nodes.first(read) if senders else {}
+        return frozenset(each for each, (sender, nonce) in parsed.items() if nonce < counts[sender])
 
     def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:
         """Raises ValueError for a range that is empty or longer than the chain's `scan_blocks_max`."""
@@ -116,34 +106,40 @@ class EvmReader:
         if last - first >= self._chain.scan_blocks_max:
             raise ValueError(f"blocks {first} to {last}: {self.id} reads at most {self._chain.scan_blocks_max} at once")
         watched = [formats.parse_address(self.id, address) for address in dict.fromkeys(addresses)]
-        return self._first(lambda endpoint: Scanner(endpoint, self._assets, watched).scan(first, last))
+        return self._nodes.first(lambda endpoint: Scanner(endpoint, self._assets, watched).scan(first, last))
 
-    def _first(self, read: Callable[[Endpoint], T]) -> T:
-        """The first endpoint's answer, or the next one's if it has none. Raises the last one's TransientError."""
-        for left, endpoint in zip(range(len(self._endpoints) - 1, -1, -1), self._endpoints, strict=True):
-            try:
-                self._verify(endpoint)
-                return self._asked(endpoint, read)
-            except TransientError as error:
-                if not left:
-                    raise
-                log.warning("chain endpoint failed, asking the next", chain=self.id, error=str(error))
-        raise AssertionError("a reader has at least one endpoint")
+    def nodes(self) -> Sequence[NodeHealth]:
+        return self._nodes.health()
 
-    def _asked(self, endpoint: Endpoint, read: Callable[[Endpoint], T]) -> T:
-        try:
-            return read(endpoint)
-        except parse.MalformedError as error:
-            raise TransientError(f"{endpoint.host} answered with nonsense: {error}") from error
+    def _canonical(self, ids: Sequence[str]) -> dict[str, str]:
+        return {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}
 
-    def _verify(self, endpoint: Endpoint) -> None:
+    def _chain_txs(self, endpoint: EvmEndpoint, ids: Collection[str]) -> dict[str, ChainTx]:
+        wanted = list(dict.fromkeys(ids))
+        calls: list[Call] = []
+        for id_ in wanted:
+            calls += [("eth_getTransactionByHash", [id_]), ("eth_getTransactionReceipt", [id_])]
+        answers = iter(endpoint.ask(calls))
+        return {id_: parse.chain_tx(id_, next(answers), next(answers), self._assets) for id_ in wanted}
+
+    def _verify(self, endpoint: EvmEndpoint) -> None:
         """A node of another chain would show the right address with the wrong money: nothing of it is believed."""
-        if endpoint in self._verified:
-            return
-        number = self._asked(endpoint, lambda asked: parse.quantity(asked.ask([("eth_chainId", [])])[0]))
+        number = parse.quantity(endpoint.ask([("eth_chainId", [])])[0])
         if number != self._number:
-            raise TransientError(f"{endpoint.host} is a node of eip155:{number}, not of {self.id}; check RPC_URLS")
-        self._verified.add(endpoint)
+            raise WrongChainError(f"{endpoint.label} is a node of eip155:{number}, not of {self.id}; check RPC_URLS")
+
+
+def _head(endpoint: EvmEndpoint) -> Head:
+    latest, finalized = endpoint.try_all([_block_call("latest"), _block_call("finalized")])
+    if isinstance(latest, RefusedError):
+        raise latest
+    newest = parse.block(latest)
+    if finalized is None or isinstance(finalized, RefusedError):
+        return Head(latest=newest, finalized=None)
+    number = parse.block(finalized).number
+    if number > newest.number:
+        raise MalformedError(f"block {number} is finalized, {newest.number} is the newest")
+    return Head(latest=newest, finalized=number)
 
 
 def _check_assets(chain: str, assets: Sequence[Asset]) -> None:

@@ -6,8 +6,10 @@ from itertools import pairwise
 from typing import TypeVar
 
 from chains.base import Block, Scan, Transfer
+from chains.errors import MalformedError, RefusedError
 from chains.evm import parse
-from chains.evm.rpc import CALLS_MAX, Call, Endpoint, RefusedError
+from chains.evm.rpc import EvmEndpoint
+from chains.http import CALLS_MAX, Call
 from core.errors import TransientError
 
 ADDRESSES_MAX = 200
@@ -37,7 +39,7 @@ def halving(first: int, last: int, read: Callable[[int, int], list[T]]) -> list[
 class Scanner:
     """One scan of one endpoint for some addresses (EIP-55)."""
 
-    def __init__(self, endpoint: Endpoint, assets: parse.Assets, addresses: Sequence[str]) -> None:
+    def __init__(self, endpoint: EvmEndpoint, assets: parse.Assets, addresses: Sequence[str]) -> None:
         self._endpoint = endpoint
         self._assets = assets
         self._addresses = [address.lower() for address in addresses]
@@ -74,10 +76,10 @@ class Scanner:
         candidates = []
         for number, raw in zip(numbers, answers, strict=True):
             if raw is None:
-                raise TransientError(f"{self._endpoint.host} does not have block {number}")
+                raise TransientError(f"{self._endpoint.label} does not have block {number}")
             block = parse.block(raw)
             if block.number != number:
-                raise parse.MalformedError(f"asked for block {number}, told of {block.number}")
+                raise MalformedError(f"asked for block {number}, told of {block.number}")
             self._blocks[number] = block
             if not full:
                 continue
@@ -131,13 +133,13 @@ class Scanner:
                 if (transfer := parse.token_transfer(log, self._assets)) is not None
             ]
             if any(transfer.recipient.lower() not in self._watched for transfer in found):
-                raise parse.MalformedError("a log that was not asked for")
+                raise MalformedError("a log that was not asked for")
             return found
 
         return halving(first, last, read)
 
     def _changed(self) -> TransientError:
-        return TransientError(f"the chain changed under the scan ({self._endpoint.host})")
+        return TransientError(f"the chain changed under the scan ({self._endpoint.label})")
 
 
 def _filter(first: int, last: int, addresses: Sequence[str], contracts: Sequence[str] | None) -> dict[str, object]:

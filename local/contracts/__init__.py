@@ -17,6 +17,6 @@ class Artifact:
 
 @cache
 def load(name: str) -> Artifact:
-    """One of TestToken, FeeToken, Emitter."""
+    """The contract of this name, whose source lies beside it."""
     content = json.loads(Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8"))
     return Artifact(name=content["name"], abi=content["abi"], bytecode=content["bytecode"])

@@ -37,7 +37,7 @@ def opened(namespace: str, folder: Path) -> Iterator[Lab]:
     _reload()
 
 
-@pytest.fixture(scope="session", params=sorted(LABS))
+@pytest.fixture(scope="package", params=sorted(LABS))
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with opened(request.param, tmp_path_factory.mktemp(request.param)) as lab:
         yield lab

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chains.evm.reader import EvmReader
-from config.assets import Asset, Chain
+from config.assets import Asset, Chain, Node
 from local.anvil import Anvil
 from local.devchain import DevChain
 from tests.support.evm import CHAIN, COIN, MakeReader, Token
@@ -51,7 +51,7 @@ def make_reader(evm_node: Anvil, token: Token) -> MakeReader:
             confirmations=2,
             reorg_depth=16,
             block_time_ms=1000,
-            rpc_urls=urls or (evm_node.url,),
+            nodes=tuple(Node(url=url) for url in urls or (evm_node.url,)),
             **fields,
         )
         assets = [Asset(id=COIN, symbol="ETH", scale=18), Asset(id=token.asset, symbol="USDT", scale=6)]

@@ -21,6 +21,8 @@ class DepositSettings(BaseSettings):
     """How long after its deadline a deposit is still looked for, so that late money is noticed."""
     reorg_grace: Duration = timedelta(hours=1)
     """Time that a payment undone by a reorg has to come back, if its deadline leaves it less."""
+    part_min_bps: int = Field(default=5_000, ge=0, le=10_000)
+    """An underpayment below this share of what is expected is booked by itself, and the deposit waits on."""
     claim: Duration = timedelta(seconds=30)
     """How long a poll has for the deposits it took, before another may take them."""
     poll_limit: int = Field(default=200, ge=1, le=1_000)

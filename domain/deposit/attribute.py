@@ -5,8 +5,9 @@ one line in the history of a deposit that waits on the address.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 import structlog
 from sqlalchemy.orm import Session
@@ -16,10 +17,11 @@ from config.assets import registry
 from core.errors import InvariantError
 from core.ids import new_id
 from core.money import UNITS_MAX
-from domain.deposit import queries, verdicts
+from domain.deposit import queries, valuation, verdicts
 from domain.deposit.models import Deposit, DepositAddress, DepositEvent
 from domain.deposit.record import attach, claim
-from domain.deposit.states import DEPOSIT, DepositState, Mode
+from domain.deposit.states import DEPOSIT, DepositState, Mode, Reason
+from domain.deposit.valuation import Rate
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -42,7 +44,7 @@ def attribute(session: Session, chain: str, transfers: Sequence[Transfer], *, no
             continue  # scanned again after a reorg, or found by a poll before us
         known.add((transfer.chain_tx, transfer.index))
         those = waiting[transfer.recipient, transfer.asset or ""]
-        chosen = choose(those, transfer)
+        chosen = choose(those, transfer, valuation.rates_of(session, those, _time(transfer)))
         if chosen is None:
             chosen = _unexpected(session, transfer, owners[transfer.recipient], now)
         else:
@@ -57,30 +59,39 @@ def attribute(session: Session, chain: str, transfers: Sequence[Transfer], *, no
         chosen.next_poll_at = now
 
 
-def choose(waiting: Sequence[Deposit], transfer: Transfer) -> Deposit | None:
+def choose(
+    waiting: Sequence[Deposit], transfer: Transfer, rates: Mapping[str, Rate] = MappingProxyType({})
+) -> Deposit | None:
     """The deposit that this transfer is for.
 
     First the one whose payment a reorg undid, if this is the same transaction again; then those that still wait before
-    those that expired; then the one that expects just this much, one that this much will do for, the oldest.
+    those that expired; then the one that expects just this much, one that this much will do for, the oldest. `rates`
+    are those of the block's time, by currency, for deposits that are expected by value.
     """
-    fitting = [deposit for deposit in waiting if _may_be_for(deposit, transfer)]
-    return min(fitting, key=lambda deposit: _rank(deposit, transfer), default=None)
+    fitting = [deposit for deposit in waiting if _may_be_for(deposit, transfer, _rate(deposit, rates))]
+    return min(fitting, key=lambda deposit: _rank(deposit, transfer, _rate(deposit, rates)), default=None)
 
 
-def _may_be_for(deposit: Deposit, transfer: Transfer) -> bool:
+def _rate(deposit: Deposit, rates: Mapping[str, Rate]) -> Rate | None:
+    return rates.get(deposit.value_currency or "")
+
+
+def _may_be_for(deposit: Deposit, transfer: Transfer, rate: Rate | None) -> bool:
     if (deposit.address, deposit.asset) != (transfer.recipient, transfer.asset):
         return False
     if deposit.by is Mode.UNEXPECTED and deposit.chain_tx != transfer.chain_tx:
         return False  # it stands for one transfer, and waits for no other
+    if deposit.chain_tx != transfer.chain_tx and verdicts.is_crumb(deposit, transfer.units, rate):
+        return False  # anybody may send a little: that must not use up what waits for a payment
     return deposit.payer in (None, transfer.sender) and not verdicts.is_older(deposit, _time(transfer))
 
 
-def _rank(deposit: Deposit, transfer: Transfer) -> tuple[bool, bool, bool, bool, datetime, str]:
+def _rank(deposit: Deposit, transfer: Transfer, rate: Rate | None) -> tuple[bool, bool, bool, bool, datetime, str]:
     return (
         deposit.chain_tx != transfer.chain_tx,
         deposit.current is not DepositState.WATCHING,
         deposit.units_expected != transfer.units,
-        not verdicts.is_within(deposit, transfer.units),
+        not verdicts.is_within(deposit, transfer.units, rate),
         deposit.created_at,
         str(deposit.id),
     )
@@ -130,6 +141,7 @@ def _unexpected(session: Session, transfer: Transfer, address: DepositAddress, n
         address=transfer.recipient,
         chain_tx=transfer.chain_tx,
         tolerance_bps=0,
+        accepts=[Reason.UNEXPECTED] if registry().assets[transfer.asset].unexpected == "credit" else [],
         deadline_at=_time(transfer),
         details={},
         state=DEPOSIT.initial,

@@ -1,0 +1,59 @@
+"""Reading a range of blocks: all its transactions, page by page, proven to be without a gap."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from chains.aptos import parse, transfers
+from chains.aptos.node import PAGE_MAX, AptosEndpoint
+from chains.aptos.parse import Span
+from chains.aptos.transfers import Assets
+from chains.base import Block, Scan, Transfer
+from chains.errors import MalformedError
+from core.errors import TransientError
+
+
+def scan(endpoint: AptosEndpoint, first: int, last: int, addresses: Sequence[str], assets: Assets) -> Scan:
+    """Raises TransientError if the node lacks one of the blocks, or does not tell all of them.
+
+    Versions count the chain's transactions, so a range of blocks is a range of versions: from the first of the first
+    block to the last of the last. Each page has to go on where the one before ended, each block to have the height
+    after the one before, and the last to be the one that the range ends with. Where no address is watched only that
+    one is told.
+    """
+    begin, end = _span(endpoint, first), _span(endpoint, last)
+    if not addresses:
+        return Scan(blocks=(endpoint.linked(end),))
+    watched = frozenset(addresses)
+    blocks = [endpoint.linked(begin)]
+    found: list[Transfer] = []
+    version = begin.first
+    while version <= end.last:
+        for raw in endpoint.page(version, min(PAGE_MAX, end.last - version + 1)):
+            if raw.get("type") == parse.METADATA:
+                _open(blocks, raw, again=version == begin.first)
+            found += transfers.transfers(raw, blocks[-1], assets, watched)
+            version += 1
+    newest = blocks[-1]
+    if (newest.number, newest.hash, newest.time) != (end.block.number, end.block.hash, end.block.time):
+        raise MalformedError(f"block {last} is {end.block.hash}, but its transactions are of {newest.hash}")
+    found.sort(key=lambda transfer: (transfer.block_number, transfer.chain_tx, transfer.index))
+    return Scan(blocks=tuple(blocks), transfers=tuple(found))
+
+
+def _span(endpoint: AptosEndpoint, height: int) -> Span:
+    span = endpoint.span(height)
+    if span is None:
+        raise TransientError(f"{endpoint.label} does not have block {height}")
+    return span
+
+
+def _open(blocks: list[Block], raw: parse.Json, *, again: bool) -> None:
+    """Add the block that this transaction opens. `again`: it is the range's first, which is known already."""
+    begun, before = parse.block_begun(raw), blocks[-1]
+    if again:
+        if replace(begun, parent_hash=before.parent_hash) != before:
+            raise MalformedError(f"block {before.number} is {before.hash}, but begins as {begun.hash}")
+        return
+    if begun.number != before.number + 1:
+        raise MalformedError(f"block {begun.number} comes after block {before.number}")
+    blocks.append(replace(begun, parent_hash=before.hash))

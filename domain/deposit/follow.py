@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -13,11 +14,12 @@ from chains.base import ChainReader, ChainTx, Head
 from core import clock, jobs
 from core.errors import PermanentError, TransientError
 from core.jobs import SYSTEM_TENANT, LeaseLostError, NewJob, transaction
-from domain.deposit import queries, verdicts
+from domain.deposit import agreement, queries, verdicts
 from domain.deposit.create import LOOK
 from domain.deposit.models import Deposit
 from domain.deposit.nodes import note_failure, note_read
-from domain.deposit.record import record
+from domain.deposit.pace import next_poll
+from domain.deposit.record import has_news, record
 from domain.deposit.settings import deposit as settings
 from domain.deposit.states import OPEN, DepositState, Mode
 from domain.deposit.verdicts import Sight
@@ -39,16 +41,26 @@ def chain_of(deposit_id: UUID) -> str:
 
 
 def look(reader: ChainReader, deposit_id: UUID) -> None:
-    """Look at one deposit now, whether it is due or not. Raises TransientError if the node doesn't answer."""
+    """Look at one deposit now, whether it is due or not. A node that doesn't answer leaves it to the poll.
+
+    Raises TransientError, so that the job runs again, only for a deposit that was set apart: no poll looks at it.
+    """
     with transaction() as session:
         deposit = queries.get(session, deposit_id)
         cursor = queries.cursor(session, reader.id)
     if deposit is None:
         raise PermanentError(f"there is no deposit {deposit_id}")
-    if deposit.final_at is None:
+    if deposit.final_at is not None:
+        return
+    try:
         sights = read(reader, [deposit], scanned_until=cursor.read_until if cursor else None)
-        with transaction() as session:
-            record(session, deposit, sights[deposit.id], now=clock.now())
+    except TransientError as error:
+        if deposit.next_poll_at is None:
+            raise  # it was set apart: nothing else looks at it
+        log.warning("deposit.left_to_the_poll", deposit_id=str(deposit_id), error=str(error))
+        return
+    with transaction() as session:
+        record(session, deposit, sights[deposit.id], now=clock.now())
 
 
 def poll(reader: ChainReader) -> int:
@@ -75,13 +87,17 @@ def poll(reader: ChainReader) -> int:
                 queries.give_back(session, [deposit.id for deposit in due], until=until, at=now + AFTER_FAILURE)
                 note_failure(session, reader.id, error, by="poll", now=now)
             return looked_at
+        quiet = {deposit.id: next_poll(deposit, now=now) for deposit in due if _is_quiet(deposit, sights, now)}
         for deposit in due:
+            if deposit.id in quiet:
+                continue
             if deposit.id in sights:
                 _record_alone(deposit, sights[deposit.id])
             else:
                 set_apart(deposit.id)
         looked_at += len(due)
         with transaction() as session:
+            queries.put_off(session, quiet, until=until)
             note_read(session, reader.id, by="poll", now=now)
     return looked_at
 
@@ -111,6 +127,16 @@ def _read_what_can_be(
     if failure is not None and not sights and (len(deposits) > 1 or isinstance(failure, TransientError)):
         raise failure
     return sights
+
+
+def _is_quiet(deposit: Deposit, sights: Mapping[UUID, Sight], now: datetime) -> bool:
+    """Nothing is to be written of it but when it is looked at again, and that is one statement for all such."""
+    if deposit.id not in sights:
+        return False
+    try:
+        return not has_news(deposit, sights[deposit.id], now=now)
+    except Exception:  # noqa: BLE001  # recording it fails as well, by itself, and sets it apart
+        return False
 
 
 def _record_alone(deposit: Deposit, sight: Sight) -> None:
@@ -166,7 +192,7 @@ def read(reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: dat
         return sights
     head = reader.head()
     sought = [deposit for deposit in followed if deposit.current in OPEN]
-    txs = reader.chain_txs(list({deposit.chain_tx for deposit in sought if deposit.chain_tx})) if sought else {}
+    txs = _txs(reader, sought)
     heights = {deposit.id: _height(deposit, txs) for deposit in followed}
     blocks = reader.blocks(sorted({head.latest.number, *(height for height in heights.values() if height is not None)}))
     tip = blocks.get(head.latest.number)
@@ -178,27 +204,52 @@ def read(reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: dat
         height = heights[deposit.id]
         sights[deposit.id] = Sight(
             head=head,
-            chain_tx=txs.get(deposit.chain_tx or "") if deposit.current in OPEN else None,
+            chain_tx=txs.get(deposit.id),
             block=None if height is None else blocks.get(height),
             outrun=deposit.id in outrun,
             read_until=head.latest.time if deposit.by is Mode.TX else scanned_until,
         )
-    return sights
+    return sights | _witnessed(reader, followed, sights)
 
 
-def _height(deposit: Deposit, txs: Mapping[str, ChainTx]) -> int | None:
+def _txs(reader: ChainReader, sought: Sequence[Deposit]) -> dict[UUID, ChainTx]:
+    """The transaction of each, as one endpoint tells it; where one has told what two deny, as two tell it alike."""
+    trusting = {deposit.chain_tx for deposit in sought if deposit.chain_tx and deposit.disputed_at is None}
+    disputed = {deposit.chain_tx for deposit in sought if deposit.chain_tx and deposit.disputed_at is not None}
+    told = reader.chain_txs(list(trusting)) if trusting else {}
+    agreed = agreement.ask(reader, disputed)
+    txs: dict[UUID, ChainTx] = {}
+    for deposit in sought:
+        tx = (told if deposit.disputed_at is None else agreed)[deposit.chain_tx or ""]
+        if isinstance(tx, ChainTx):
+            txs[deposit.id] = tx
+    return txs
+
+
+def _witnessed(reader: ChainReader, followed: Sequence[Deposit], sights: Mapping[UUID, Sight]) -> dict[UUID, Sight]:
+    """The sights of those that only a second endpoint keeps from being booked, with what it says."""
+    asked = {
+        deposit.id: deposit.chain_tx
+        for deposit in followed
+        if deposit.chain_tx is not None and verdicts.wants_witness(deposit, sights[deposit.id])
+    }
+    told = agreement.ask(reader, set(asked.values()))
+    return {deposit_id: replace(sights[deposit_id], witness=told[chain_tx]) for deposit_id, chain_tx in asked.items()}
+
+
+def _height(deposit: Deposit, txs: Mapping[UUID, ChainTx]) -> int | None:
     if deposit.current in OPEN:
-        return txs[deposit.chain_tx or ""].block_number
+        return txs[deposit.id].block_number if deposit.id in txs else None
     return deposit.block_number
 
 
-def _outrun(reader: ChainReader, sought: Sequence[Deposit], txs: Mapping[str, ChainTx], head: Head) -> set[UUID]:
+def _outrun(reader: ChainReader, sought: Sequence[Deposit], txs: Mapping[UUID, ChainTx], head: Head) -> set[UUID]:
     """The deposits whose inputs another transaction has used, as deep in the chain as a credit would have to lie."""
     at: dict[int, dict[UUID, frozenset[str]]] = defaultdict(dict)
     for deposit in sought:
-        if deposit.current is not DepositState.WATCHING or deposit.by is not Mode.TX:
+        if deposit.current is not DepositState.WATCHING or deposit.by is not Mode.TX or deposit.id not in txs:
             continue
-        tx = txs[deposit.chain_tx or ""]
+        tx = txs[deposit.id]
         inputs = frozenset(tx.inputs or deposit.tx_inputs or ())
         depth = verdicts.needed(deposit)
         block = head.finalized if depth is None else head.latest.number - depth + 1

@@ -6,7 +6,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Row, Text, any_, func, literal, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Row,
+    Text,
+    any_,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from domain.deposit.models import (
@@ -21,7 +34,7 @@ from domain.deposit.states import OPEN, DepositState, Mode
 
 _ADDRESSES = text(
     """
-    SELECT known.chain, known.address, known.tenant, known.kind, known.owner_account
+    SELECT known.chain, known.address, known.tenant, known.kind, known.tagged, known.owner_account
     FROM unnest(cast(:chains AS text[]), cast(:addresses AS text[])) AS asked (chain, address)
     JOIN deposit_addresses AS known ON known.chain = asked.chain AND known.address = asked.address
     """
@@ -42,16 +55,17 @@ def addresses(session: Session, keys: Collection[tuple[str, str]]) -> Sequence[R
 
 
 def scanned_addresses(session: Session, chain: str) -> Sequence[str]:
-    """Every address of the chain that was ever allotted: money can arrive there for ever."""
+    """Every address of the chain that was ever allotted, and tagged ones: money can arrive there for ever."""
     return session.scalars(
         select(DepositAddress.address)
-        .where(DepositAddress.chain == chain, DepositAddress.allotted_at.is_not(None))
+        .where(DepositAddress.chain == chain, DepositAddress.watched_at.is_not(None))
         .order_by(DepositAddress.address)
     ).all()
 
 
 def first_allotment(session: Session, chain: str) -> datetime | None:
-    return session.scalar(select(func.min(DepositAddress.allotted_at)).where(DepositAddress.chain == chain))
+    """Since when there is something to scan for."""
+    return session.scalar(select(func.min(DepositAddress.watched_at)).where(DepositAddress.chain == chain))
 
 
 def owners(session: Session, chain: str, given: Collection[str]) -> dict[str, DepositAddress]:
@@ -59,6 +73,38 @@ def owners(session: Session, chain: str, given: Collection[str]) -> dict[str, De
         select(DepositAddress).where(DepositAddress.chain == chain, DepositAddress.address == _any_of(given))
     )
     return {row.address: row for row in rows}
+
+
+def registered(session: Session, given: Collection[str]) -> set[str]:
+    """Those of the addresses that are registered, on whatever chain."""
+    return set(session.scalars(select(DepositAddress.address).where(DepositAddress.address == _any_of(given))))
+
+
+def lock_addresses(session: Session, given: Collection[str]) -> None:
+    """Lock these addresses on every chain where they are registered, always in the same order."""
+    session.execute(
+        select(DepositAddress.address)
+        .where(DepositAddress.address == _any_of(given))
+        .order_by(DepositAddress.address, DepositAddress.chain)
+        .with_for_update()
+    )
+
+
+_TAG_OWNERS = text(
+    """
+    SELECT known.address, known.tag, known.owner_account
+    FROM unnest(cast(:addresses AS text[]), cast(:tags AS text[])) AS asked (address, tag)
+    JOIN deposit_tags AS known ON known.chain = :chain AND known.address = asked.address AND known.tag = asked.tag
+    """
+)
+
+
+def tag_owners(session: Session, chain: str, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Whose these tags are, each named by (address, tag). Those that are nobody's are missing."""
+    if not keys:
+        return {}
+    asked = {"chain": chain, "addresses": [address for address, _ in keys], "tags": [tag for _, tag in keys]}
+    return {(row.address, row.tag): row.owner_account for row in session.execute(_TAG_OWNERS, asked)}
 
 
 # --- deposits ----------------------------------------------------------------------------------------------------
@@ -75,25 +121,76 @@ def history(session: Session, deposit_id: UUID) -> Sequence[DepositEvent]:
     ).all()
 
 
+def has_event(session: Session, deposit_id: UUID, event: str, *, since: datetime) -> bool:
+    found = select(DepositEvent.id).where(
+        DepositEvent.deposit_id == deposit_id, DepositEvent.event == event, DepositEvent.at >= since
+    )
+    return session.scalar(found.limit(1)) is not None
+
+
+def is_frozen_by_others(session: Session, deposit: Deposit) -> bool:
+    """Whether the undoing of another deposit keeps this one's account frozen."""
+    found = select(Deposit.id).where(
+        Deposit.tenant == deposit.tenant,
+        Deposit.account == deposit.account,
+        Deposit.asset == deposit.asset,
+        Deposit.freezes,
+        Deposit.id != deposit.id,
+    )
+    return session.scalar(found.limit(1)) is not None
+
+
 def page(
-    session: Session, *, tenant: str | None, state: DepositState | None, before: UUID | None, limit: int
+    session: Session,
+    *,
+    tenant: str | None,
+    state: DepositState | None,
+    before: UUID | None,
+    limit: int,
+    owed: bool = False,
+    waiting: bool = False,
 ) -> Sequence[Deposit]:
+    """Newest first. `owed`: whose undoing left a debt or a frozen account; `waiting`: held up for want of something."""
     query = select(Deposit).order_by(Deposit.id.desc()).limit(limit)
     if tenant is not None:
         query = query.where(Deposit.tenant == tenant)
     if state is not None:
         query = query.where(Deposit.state == state)
+    if owed:
+        query = query.where((Deposit.units_short > 0) | Deposit.freezes)
+    if waiting:
+        query = query.where(Deposit.waits_for.is_not(None))
     if before is not None:
         query = query.where(Deposit.id < before)
     return session.scalars(query).all()
 
 
 def count_live(session: Session) -> dict[str, int]:
-    """Reads one partial index, never the history."""
+    """Those that are not final, and all that are suspended. Reads two partial indices, never the history."""
     rows = session.execute(
         select(Deposit.state, func.count()).where(Deposit.final_at.is_(None)).group_by(Deposit.state)
     )
-    return {row[0]: row[1] for row in rows}
+    counts = {row[0]: row[1] for row in rows}
+    kept = session.scalar(
+        select(func.count()).where(
+            # In the statement's text, so that the partial index is found by whatever plan.
+            Deposit.state == literal_column("'suspended'"),
+            Deposit.final_at.is_not(None),
+        )
+    )
+    if kept:
+        counts[DepositState.SUSPENDED.value] = counts.get(DepositState.SUSPENDED.value, 0) + kept
+    return counts
+
+
+def count_waiting(session: Session) -> Sequence[Row[Any]]:
+    """(chain, what for, how many, since when the oldest) of the deposits that are deep enough and held up."""
+    return session.execute(
+        select(Deposit.chain, Deposit.waits_for, func.count(), func.min(Deposit.waits_since))
+        .where(Deposit.waits_for.is_not(None))
+        .group_by(Deposit.chain, Deposit.waits_for)
+        .order_by(Deposit.chain, Deposit.waits_for)
+    ).all()
 
 
 def lock(session: Session, deposit_id: UUID) -> Deposit | None:
@@ -123,13 +220,37 @@ def give_back(session: Session, ids: Collection[UUID], *, until: datetime, at: d
     session.execute(update(Deposit).where(Deposit.id.in_(ids), Deposit.next_poll_at == until).values(next_poll_at=at))
 
 
-def lock_waiting(session: Session, chain: str, given: Collection[str]) -> Sequence[Deposit]:
-    """The deposits on these addresses for which a transfer may still arrive, oldest first."""
+_PUT_OFF = text(
+    """
+    UPDATE deposits SET next_poll_at = given.at
+    FROM unnest(cast(:ids AS uuid[]), cast(:at AS timestamptz[])) AS given (id, at)
+    WHERE deposits.id = given.id AND deposits.next_poll_at = :until
+    """
+)
+
+
+def put_off(session: Session, times: Mapping[UUID, datetime | None], *, until: datetime) -> None:
+    """Make claimed deposits due at these times, unless they have been worked on since."""
+    if times:
+        session.execute(_PUT_OFF, {"ids": list(times), "at": list(times.values()), "until": until})
+
+
+def lock_waiting(
+    session: Session, chain: str, given: Collection[str], tagged: Collection[tuple[str, str]] = ()
+) -> Sequence[Deposit]:
+    """The deposits on these addresses, and those of these (address, tag), for which a transfer may still arrive,
+    oldest first. On a tagged address only those of the tag are locked: it may have any number of them.
+    """
+    addresses = [*given, *(address for address, _ in tagged)]
+    tags = ["" for _ in given] + [tag for _, tag in tagged]
+    asked = select(
+        func.unnest(literal(addresses, ARRAY(Text)), literal(tags, ARRAY(Text))).table_valued("address", "tag")
+    )
     return session.scalars(
         select(Deposit)
         .where(
             Deposit.chain == chain,
-            Deposit.address == _any_of(given),
+            tuple_(Deposit.address, literal_column("coalesce(deposits.tag, '')")).in_(asked),
             Deposit.mode != Mode.TX,
             Deposit.final_at.is_(None),
             Deposit.state.in_(OPEN),
@@ -144,8 +265,10 @@ _NOTE_ON_ADDRESSES = text(
     """
     INSERT INTO deposit_events (deposit_id, at, event, state_before, state_after, detail)
     SELECT deposits.id, :now, :event, deposits.state, deposits.state, told.detail
-    FROM unnest(cast(:addresses AS text[]), cast(:details AS jsonb[])) AS told (address, detail)
+    FROM unnest(cast(:addresses AS text[]), cast(:tags AS text[]), cast(:details AS jsonb[]))
+      AS told (address, tag, detail)
     JOIN deposits ON deposits.chain = :chain AND deposits.address = told.address
+                 AND coalesce(deposits.tag, '') = told.tag
     WHERE deposits.mode <> 'tx' AND deposits.final_at IS NULL AND deposits.state = ANY(:open)
       AND NOT EXISTS (SELECT FROM deposit_events AS noted WHERE noted.deposit_id = deposits.id AND noted.event = :event)
     """
@@ -153,15 +276,21 @@ _NOTE_ON_ADDRESSES = text(
 
 
 def note_on_addresses(
-    session: Session, chain: str, event: str, details: Mapping[str, Mapping[str, Any]], *, now: datetime
+    session: Session,
+    chain: str,
+    event: str,
+    details: Mapping[tuple[str, str | None], Mapping[str, Any]],
+    *,
+    now: datetime,
 ) -> None:
-    """A line in the history of every deposit that waits on one of these addresses, once for ever. Locks no deposit."""
+    """A line in the history of every deposit that waits on one of these (address, tag), once for ever. Locks none."""
     session.execute(
         _NOTE_ON_ADDRESSES,
         {
             "chain": chain,
             "event": event,
-            "addresses": list(details),
+            "addresses": [address for address, _ in details],
+            "tags": [tag or "" for _, tag in details],
             "details": [json.dumps(detail) for detail in details.values()],
             "open": sorted(OPEN),
             "now": now,

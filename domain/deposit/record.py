@@ -10,10 +10,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from chains.base import Block, ChainTx, Transfer, TxStatus
-from domain.deposit import books, queries, verdicts
-from domain.deposit.models import Deposit, DepositEvent, DepositTransfer
+from chains.errors import DisagreementError
+from core.errors import TransientError
+from domain.deposit import agreement, books, freezing, queries, valuation, verdicts
+from domain.deposit.agreement import Testimony
+from domain.deposit.history import move, note, wait
+from domain.deposit.models import Deposit, DepositTransfer
 from domain.deposit.pace import next_poll
-from domain.deposit.states import DEPOSIT, IN_A_BLOCK, OPEN, Mode, Reason
+from domain.deposit.states import DEPOSIT, IN_A_BLOCK, OPEN, DepositState, Mode, Reason, Wait
 from domain.deposit.verdicts import Sight
 
 log = structlog.stdlib.get_logger(__name__)
@@ -29,6 +33,8 @@ def record(session: Session, read: Deposit, sight: Sight, *, now: datetime) -> N
     deposit = queries.lock(session, read.id)
     if deposit is None or deposit.final_at is not None or _facts(deposit) != _facts(read):
         return
+    price(session, deposit, now=now)
+    _hear(session, deposit, sight, now)
     for _ in range(STEPS_MAX):
         event = verdicts.next_event(deposit, sight)
         if event is None or not _STEPS[event](session, deposit, sight, event, now):
@@ -41,37 +47,20 @@ def record(session: Session, read: Deposit, sight: Sight, *, now: datetime) -> N
     deposit.next_poll_at = next_poll(deposit, now=now)
 
 
+def has_news(deposit: Deposit, sight: Sight, *, now: datetime) -> bool:
+    """Whether recording this sight would write anything but the time of the next look."""
+    return (
+        verdicts.next_event(deposit, sight) is not None
+        or sight.witness is not None
+        or (deposit.current is DepositState.PENDING and verdicts.is_unpriced(deposit))
+        or (deposit.current in IN_A_BLOCK and verdicts.has_progressed(deposit, sight))
+        or (deposit.current in OPEN and sight.chain_tx is not None and _is_news(deposit, sight.chain_tx))
+        or verdicts.is_final(deposit, sight, now=now)
+    )
+
+
 def _facts(deposit: Deposit) -> tuple[object, ...]:
     return (deposit.state, deposit.incarnation, deposit.chain_tx, deposit.block_hash)
-
-
-def move(session: Session, deposit: Deposit, event: str, *, now: datetime, **detail: Any) -> None:
-    """The only way a deposit's state changes."""
-    before = deposit.current
-    deposit.state = DEPOSIT.then(before, event)
-    deposit.updated_at = now
-    session.add(
-        DepositEvent(
-            deposit_id=deposit.id, at=now, event=event, state_before=before, state_after=deposit.state, detail=detail
-        )
-    )
-    log.info(
-        "deposit.moved", deposit_id=str(deposit.id), deposit_event=event, state=deposit.state, reason=deposit.reason
-    )
-
-
-def note(session: Session, deposit: Deposit, event: str, *, now: datetime, **detail: Any) -> None:
-    """Something worth knowing that changes nothing."""
-    session.add(
-        DepositEvent(
-            deposit_id=deposit.id,
-            at=now,
-            event=event,
-            state_before=deposit.state,
-            state_after=deposit.state,
-            detail=detail,
-        )
-    )
 
 
 def claim(session: Session, deposit: Deposit, transfer: Transfer, *, now: datetime) -> bool:
@@ -124,6 +113,37 @@ def attach(
         block_hash=transfer.block_hash,
         reason=reason,
     )
+    price(session, deposit, now=now)
+
+
+def price(session: Session, deposit: Deposit, *, now: datetime) -> None:
+    """Weigh what arrived by its value at the time of its block; where no rate of then is known, wait for one."""
+    if deposit.current is not DepositState.PENDING or not verdicts.is_unpriced(deposit):
+        return
+    units, at = deposit.units_received, deposit.block_time
+    if units is None or at is None:
+        return
+    rate = valuation.rate_of(session, deposit, at)
+    if rate is None:
+        wait(session, deposit, Wait.RATE, now=now, currency=deposit.value_currency, at=at.isoformat())
+        return
+    deposit.reason = verdicts.weigh(deposit, units, at, rate)
+    deposit.priced_at = deposit.updated_at = now
+    deposit.waits_for = deposit.waits_since = None
+    note(
+        session,
+        deposit,
+        "priced",
+        now=now,
+        currency=deposit.value_currency,
+        # In whole units of the currency, cut: for people. The verdict was reached without a division.
+        value=str(units * rate.numerator // rate.denominator),
+        numerator=str(rate.numerator),
+        denominator=str(rate.denominator),
+        observed_at=rate.observed_at.isoformat(),
+        source=rate.source,
+        reason=deposit.reason,
+    )
 
 
 def _rest_on(deposit: Deposit, number: int, block_hash: str, time: datetime, reason: Reason | None) -> None:
@@ -152,10 +172,11 @@ def _see(session: Session, deposit: Deposit, sight: Sight, event: str, now: date
     if tx is None or block is None:
         return False
     claimed = queries.claimed_by_others(session, deposit, tx.id)
-    finding = verdicts.find(deposit, tx, block, claimed=claimed)
+    rate = valuation.rate_of(session, deposit, block.time)
+    finding = verdicts.find(deposit, tx, block, claimed=claimed, rate=rate)
     while finding.transfer is not None and not claim(session, deposit, finding.transfer, now=now):
         claimed |= {finding.transfer.index}
-        finding = verdicts.find(deposit, tx, block, claimed=claimed)
+        finding = verdicts.find(deposit, tx, block, claimed=claimed, rate=rate)
     deposit.tx_inputs = list(tx.inputs) or deposit.tx_inputs
     if finding.transfer is not None:
         attach(session, deposit, finding.transfer, block_time=block.time, reason=finding.reason, now=now)
@@ -173,6 +194,7 @@ def _see(session: Session, deposit: Deposit, sight: Sight, event: str, now: date
 def _credit(session: Session, deposit: Deposit, _: Sight, event: str, now: datetime) -> bool:
     books.credit(session, deposit)
     _move_booked(session, deposit, event, now)
+    freezing.lift(session, deposit, now=now)
     return True
 
 
@@ -189,7 +211,9 @@ def _move_booked(session: Session, deposit: Deposit, event: str, now: datetime) 
     move(session, deposit, event, now=now, **detail)
 
 
-def _end(session: Session, deposit: Deposit, _: Sight, event: str, now: datetime) -> bool:
+def _end(session: Session, deposit: Deposit, sight: Sight, event: str, now: datetime) -> bool:
+    if event == "expire" and verdicts.has_lapsed(deposit, sight):
+        deposit.reason = Reason.TX_EXPIRED
     move(session, deposit, event, now=now, reason=deposit.reason)
     return True
 
@@ -199,24 +223,71 @@ def _reorg(session: Session, deposit: Deposit, sight: Sight, _: str, now: dateti
     return False  # the transaction must be read anew before more can be said
 
 
+def _overrule(session: Session, deposit: Deposit, sight: Sight, event: str, now: datetime) -> bool:
+    """One endpoint told us something that two others tell otherwise: from now on only two are believed."""
+    told = sight.witness if isinstance(sight.witness, ChainTx) else None
+    log.error("deposit.overruled", deposit_id=str(deposit.id), chain=deposit.chain, chain_tx=deposit.chain_tx)
+    deposit.disputed_at = now
+    _undo_all(
+        session,
+        deposit,
+        event,
+        now,
+        index=deposit.index,
+        units=str(deposit.units_received),
+        sender=deposit.sender,
+        instead=None if told is None else {"block_hash": told.block_hash, "status": told.status},
+    )
+    return False
+
+
 def _send_back(session: Session, deposit: Deposit, instead: Block | None, now: datetime) -> None:
-    """Back to watching, as if it had never been seen, with everything booked for it undone."""
+    """What a reorg does. Where the money can't all be taken back, or holds bind it, its account is frozen."""
+    was_credited = deposit.current is DepositState.CREDITED
+    owed = _undo_all(session, deposit, "reorged", now, instead=instead.hash if instead else None)
+    if was_credited:
+        freezing.freeze(session, deposit, owed=owed, now=now)
+
+
+def _undo_all(session: Session, deposit: Deposit, event: str, now: datetime, **told: Any) -> int:
+    """Back to watching, as if it had never been seen, with everything booked for it undone. Returns what is owed."""
     short_before = deposit.units_short
     queries.orphan(session, deposit.id, now=now)
     journals = books.undo(session, deposit)  # from here to the end no statement: the row is half changed
+    owed = deposit.units_short - short_before
     detail = {
         "block": deposit.block_number,
         "block_hash": deposit.block_hash,
-        "instead": instead.hash if instead else None,
         "journal_ids": [str(journal_id) for journal_id in journals],
-        "owed": str(deposit.units_short - short_before),
+        "owed": str(owed),
     }
     deposit.index = deposit.units_received = deposit.sender = None
     deposit.block_number = deposit.block_hash = deposit.block_time = deposit.reason = None
+    deposit.priced_at = deposit.agreed_at = None
     deposit.confirmations_seen = 0
     deposit.incarnation += 1
     deposit.reorged_at = now
-    move(session, deposit, "reorged", now=now, **detail)
+    move(session, deposit, event, now=now, **detail | told)
+    return owed
+
+
+def _hear(session: Session, deposit: Deposit, sight: Sight, now: datetime) -> None:
+    """Keep what two endpoints say of a deposit that one must not decide. That they overrule it is an event's matter."""
+    witness = sight.witness
+    if witness is None or deposit.current is not DepositState.PENDING or not agreement.is_needed(deposit):
+        return
+    # Nothing that names a node: tenants read the history.
+    if isinstance(witness, TransientError):
+        what = Wait.AGREEMENT if isinstance(witness, DisagreementError) else Wait.SECOND_NODE
+        wait(session, deposit, what, now=now)
+        return
+    told = agreement.testimony(deposit, witness)
+    if told is Testimony.ABSENT:
+        wait(session, deposit, Wait.AGREEMENT, now=now, status=witness.status)
+    elif told is Testimony.ALIKE:
+        deposit.agreed_at = deposit.updated_at = now
+        deposit.waits_for = deposit.waits_since = None
+        note(session, deposit, "agreed", now=now, block=deposit.block_number, block_hash=deposit.block_hash)
 
 
 def _note_inputs(session: Session, deposit: Deposit, sight: Sight, now: datetime) -> None:
@@ -224,11 +295,14 @@ def _note_inputs(session: Session, deposit: Deposit, sight: Sight, now: datetime
     tx = sight.chain_tx
     if deposit.current in OPEN and tx is not None and _is_news(deposit, tx):
         deposit.tx_inputs = list(tx.inputs)
+        deposit.tx_valid_until = tx.valid_until
         note(session, deposit, "mempool", now=now, sender=tx.sender, inputs=list(tx.inputs)[:INPUTS_NOTED])
 
 
 def _is_news(deposit: Deposit, tx: ChainTx) -> bool:
-    return tx.status is TxStatus.MEMPOOL and list(tx.inputs) != (deposit.tx_inputs or [])
+    if tx.status is not TxStatus.MEMPOOL:
+        return False
+    return list(tx.inputs) != (deposit.tx_inputs or []) or tx.valid_until != deposit.tx_valid_until
 
 
 _STEPS: dict[str, Callable[[Session, Deposit, Sight, str, datetime], bool]] = {
@@ -240,5 +314,6 @@ _STEPS: dict[str, Callable[[Session, Deposit, Sight, str, datetime], bool]] = {
     "expire": _end,
     "replace": _end,
     "reorged": _reorg,
+    "overruled": _overrule,
 }
 """Each says whether more can be concluded from the same sight."""

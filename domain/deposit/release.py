@@ -6,9 +6,9 @@ from sqlalchemy.orm import Session
 
 from core import clock
 from core.errors import ConflictError, InvalidRequestError, NotFoundError
-from domain.deposit import books, queries
+from domain.deposit import books, freezing, queries
+from domain.deposit.history import move
 from domain.deposit.models import Deposit
-from domain.deposit.record import move
 from domain.deposit.states import DEPOSIT
 
 
@@ -25,14 +25,16 @@ def release(session: Session, deposit_id: UUID, *, actor: str, reason: str) -> D
     if not DEPOSIT.can(deposit.current, "release"):
         raise ConflictError(f"the deposit {deposit_id} is {deposit.state}; only a suspended one can be released")
     books.release(session, deposit)
+    now = clock.now()
     move(
         session,
         deposit,
         "release",
-        now=clock.now(),
+        now=now,
         actor=actor,
         note=reason,
         units=str(deposit.units_received),
         journal_id=str(deposit.release_journal_id),
     )
+    freezing.lift(session, deposit, now=now)
     return deposit

@@ -6,6 +6,7 @@ one line in the history of a deposit that waits on the address.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
@@ -17,8 +18,8 @@ from config.assets import registry
 from core.errors import InvariantError
 from core.ids import new_id
 from core.money import UNITS_MAX
-from domain.deposit import queries, valuation, verdicts
-from domain.deposit.models import Deposit, DepositAddress, DepositEvent
+from domain.deposit import queries, tags, valuation, verdicts
+from domain.deposit.models import Deposit, DepositEvent
 from domain.deposit.record import attach, claim
 from domain.deposit.states import DEPOSIT, DepositState, Mode, Reason
 from domain.deposit.valuation import Rate
@@ -26,27 +27,38 @@ from domain.deposit.valuation import Rate
 log = structlog.stdlib.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose a transfer is."""
+
+    tenant: str
+    account: str
+    tag: str | None = None
+
+
 def attribute(session: Session, chain: str, transfers: Sequence[Transfer], *, now: datetime) -> None:
     """Attribute each transfer to the deposit that waits for it, or to a new one that says nobody did."""
-    _note_unknown_tokens(session, chain, transfers, now)
+    told = tags.owners(session, chain, transfers)
+    _note_unknown_tokens(session, chain, transfers, told, now)
     worth = [transfer for transfer in transfers if _is_worth_booking(transfer)]
     if not worth:
         return
     # What is worth nothing locks no deposit and loads none, however much of it there is.
-    addresses = {transfer.recipient for transfer in worth}
-    waiting: dict[tuple[str, str], list[Deposit]] = defaultdict(list)
-    for deposit in queries.lock_waiting(session, chain, addresses):
-        waiting[deposit.address, deposit.asset].append(deposit)
-    known = queries.claimed(session, chain, [(transfer.chain_tx, transfer.index) for transfer in worth])
-    owners = queries.owners(session, chain, addresses)
-    for transfer in worth:
+    owned = _owned(session, chain, worth, told)
+    own = {transfer.recipient for transfer, owner in owned if owner.tag is None}
+    tagged = {(transfer.recipient, owner.tag) for transfer, owner in owned if owner.tag is not None}
+    waiting: dict[tuple[str, str | None, str], list[Deposit]] = defaultdict(list)
+    for deposit in queries.lock_waiting(session, chain, own, tagged):
+        waiting[deposit.address, deposit.tag, deposit.asset].append(deposit)
+    known = queries.claimed(session, chain, [(transfer.chain_tx, transfer.index) for transfer, _ in owned])
+    for transfer, owner in owned:
         if (transfer.chain_tx, transfer.index) in known:
             continue  # scanned again after a reorg, or found by a poll before us
         known.add((transfer.chain_tx, transfer.index))
-        those = waiting[transfer.recipient, transfer.asset or ""]
+        those = waiting[transfer.recipient, owner.tag, transfer.asset or ""]
         chosen = choose(those, transfer, valuation.rates_of(session, those, _time(transfer)))
         if chosen is None:
-            chosen = _unexpected(session, transfer, owners[transfer.recipient], now)
+            chosen = _unexpected(session, transfer, owner, now)
         else:
             those.remove(chosen)
         if not claim(session, chosen, transfer, now=now):
@@ -57,6 +69,30 @@ def attribute(session: Session, chain: str, transfers: Sequence[Transfer], *, no
         reason = verdicts.weigh(chosen, transfer.units, _time(transfer))
         attach(session, chosen, transfer, block_time=_time(transfer), reason=reason, now=now)
         chosen.next_poll_at = now
+
+
+def _owned(
+    session: Session, chain: str, transfers: Sequence[Transfer], told: Mapping[tuple[str, str], str]
+) -> list[tuple[Transfer, "_Owner"]]:
+    """Each transfer with its owner: the address's, whatever its tags say; on a tagged address the one whom they name.
+
+    Left out is what names nobody there, or several: it can still be claimed by its hash.
+    """
+    rows = queries.owners(session, chain, {transfer.recipient for transfer in transfers})
+    owned = []
+    for transfer in transfers:
+        row = rows[transfer.recipient]
+        named = tags.named(transfer, told) if row.tagged else {}
+        if row.owner_account is not None:
+            owned.append((transfer, _Owner(row.tenant, row.owner_account)))
+        elif len(named) == 1:
+            [(tag, account)] = named.items()
+            owned.append((transfer, _Owner(row.tenant, account, tag)))
+        elif row.tagged:
+            log.warning("deposit.untold", chain_tx=transfer.chain_tx, index=transfer.index, owners=len(named))
+        else:
+            raise InvariantError(f"the scan found a transfer to {row.address}, which belongs to nobody")
+    return owned
 
 
 def choose(
@@ -112,33 +148,37 @@ def _time(transfer: Transfer) -> datetime:
     return transfer.block_time
 
 
-def _note_unknown_tokens(session: Session, chain: str, transfers: Sequence[Transfer], now: datetime) -> None:
+def _note_unknown_tokens(
+    session: Session, chain: str, transfers: Sequence[Transfer], told: Mapping[tuple[str, str], str], now: datetime
+) -> None:
     """A line in the history of each deposit that waits there, so that support can tell the payer. One, for ever."""
     strange = {
-        transfer.recipient: {
+        (transfer.recipient, tag): {
             "chain_tx": transfer.chain_tx,
             "contract": transfer.contract,
             "units": str(transfer.units),
         }
         for transfer in transfers
         if transfer.asset is None
+        for tag in tags.named(transfer, told) or [None]
     }
     if strange:
         queries.note_on_addresses(session, chain, "wrong_token", strange, now=now)
 
 
-def _unexpected(session: Session, transfer: Transfer, address: DepositAddress, now: datetime) -> Deposit:
+def _unexpected(session: Session, transfer: Transfer, owner: _Owner, now: datetime) -> Deposit:
     """A deposit that nobody asked for, so that money which arrived is in the books."""
-    if address.owner_account is None or transfer.asset is None:
-        raise InvariantError(f"the scan found a transfer to {address.address}, which belongs to nobody")
+    if transfer.asset is None:
+        raise InvariantError(f"the transfer {transfer.chain_tx}/{transfer.index} is of no asset that is known")
     deposit = Deposit(
         id=new_id(),
-        tenant=address.tenant,
+        tenant=owner.tenant,
         chain=transfer.chain,
         asset=transfer.asset,
-        account=address.owner_account,
+        account=owner.account,
         mode=Mode.UNEXPECTED,
         address=transfer.recipient,
+        tag=owner.tag,
         chain_tx=transfer.chain_tx,
         tolerance_bps=0,
         accepts=[Reason.UNEXPECTED] if registry().assets[transfer.asset].unexpected == "credit" else [],

@@ -392,7 +392,7 @@ class ChainCoverage(Base):
     first_block: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     last_block: Mapped[int] = mapped_column(BigInteger)
     last_hash: Mapped[str | None]
-    """Of the last block, or where numbers are missing the newest at or below it. None where it is not known."""
+    """None where it is not known, or the chain has no block of that number."""
     by: Mapped[str]
     addresses: Mapped[int] = mapped_column(Integer)
     """How many were watched when it was last added to."""

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from chains.base import Block, ChainTx, Transfer, TxStatus
 from chains.errors import DisagreementError
 from core.errors import TransientError
-from domain.deposit import agreement, books, freezing, queries, valuation, verdicts
+from domain.deposit import agreement, books, freezing, queries, tags, valuation, verdicts
 from domain.deposit.agreement import Testimony
 from domain.deposit.history import move, note, wait
 from domain.deposit.models import Deposit, DepositTransfer
@@ -173,10 +173,11 @@ def _see(session: Session, deposit: Deposit, sight: Sight, event: str, now: date
         return False
     claimed = queries.claimed_by_others(session, deposit, tx.id)
     rate = valuation.rate_of(session, deposit, block.time)
-    finding = verdicts.find(deposit, tx, block, claimed=claimed, rate=rate)
+    not_for = tags.not_for(session, deposit, tx)
+    finding = verdicts.find(deposit, tx, block, claimed=claimed, not_for=not_for, rate=rate)
     while finding.transfer is not None and not claim(session, deposit, finding.transfer, now=now):
         claimed |= {finding.transfer.index}
-        finding = verdicts.find(deposit, tx, block, claimed=claimed, rate=rate)
+        finding = verdicts.find(deposit, tx, block, claimed=claimed, not_for=not_for, rate=rate)
     deposit.tx_inputs = list(tx.inputs) or deposit.tx_inputs
     if finding.transfer is not None:
         attach(session, deposit, finding.transfer, block_time=block.time, reason=finding.reason, now=now)

@@ -64,6 +64,7 @@ class Reason(StrEnum):
     REVERTED = "reverted"
     WRONG_RECIPIENT = "wrong_recipient"
     WRONG_TOKEN = "wrong_token"  # noqa: S105  # no password
+    WRONG_TAG = "wrong_tag"
     WRONG_PAYER = "wrong_payer"
     ZERO_VALUE = "zero_value"
     BELOW_MINIMUM = "below_minimum"

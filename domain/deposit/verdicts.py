@@ -123,10 +123,18 @@ def has_lapsed(deposit: Deposit, sight: Sight) -> bool:
     return until is not None and sight.head.latest.time > until
 
 
-def find(  # noqa: PLR0911  # a list of frauds
-    deposit: Deposit, tx: ChainTx, block: Block, *, claimed: frozenset[int], rate: Rate | None = None
+def find(  # noqa: C901, PLR0911  # a list of frauds
+    deposit: Deposit,
+    tx: ChainTx,
+    block: Block,
+    *,
+    claimed: frozenset[int],
+    not_for: frozenset[int] = frozenset(),
+    rate: Rate | None = None,
 ) -> Finding:
-    """The deposit's payment in a transaction that lies in this block. `claimed` belongs to others already."""
+    """The deposit's payment in a transaction that lies in this block. `claimed` belongs to others already, and by their
+    tags those of `not_for` are no payments of this deposit.
+    """
     if tx.status is TxStatus.REVERTED:
         return Finding(Reason.REVERTED)
     to_us = [transfer for transfer in tx.transfers if transfer.recipient == deposit.address]
@@ -136,6 +144,9 @@ def find(  # noqa: PLR0911  # a list of frauds
     ours = [transfer for transfer in to_us if transfer.asset == deposit.asset]
     if not ours:
         return Finding(Reason.WRONG_TOKEN)
+    ours = [transfer for transfer in ours if transfer.index not in not_for]
+    if not ours:
+        return Finding(Reason.WRONG_TAG)
     paid = [transfer for transfer in ours if transfer.units > 0]
     if not paid:
         return Finding(Reason.ZERO_VALUE)

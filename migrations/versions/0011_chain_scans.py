@@ -13,14 +13,14 @@ branch_labels = None
 depends_on = None
 
 NOW = sa.text("now()")
-CURSOR_COLUMNS = (
-    sa.Column("first_block", sa.BigInteger()),
-    sa.Column("range_blocks", sa.Integer()),
-    sa.Column("next_scan_at", sa.DateTime(timezone=True)),
-    sa.Column("head_number", sa.BigInteger()),
-    sa.Column("head_time", sa.DateTime(timezone=True)),
-    sa.Column("head_at", sa.DateTime(timezone=True)),
-)
+CURSOR_COLUMNS: dict[str, sa.types.TypeEngine[object]] = {
+    "first_block": sa.BigInteger(),
+    "range_blocks": sa.Integer(),
+    "next_scan_at": sa.DateTime(timezone=True),
+    "head_number": sa.BigInteger(),
+    "head_time": sa.DateTime(timezone=True),
+    "head_at": sa.DateTime(timezone=True),
+}
 
 
 def _text(name: str, *, null: bool = False, default: str | None = None) -> sa.Column[object]:
@@ -36,8 +36,8 @@ def _time(name: str, *, null: bool = False) -> sa.Column[object]:
 
 
 def upgrade() -> None:
-    for column in CURSOR_COLUMNS:
-        op.add_column("chain_cursors", column.copy())
+    for name, kind in CURSOR_COLUMNS.items():
+        op.add_column("chain_cursors", sa.Column(name, kind))
     # What was scanned before is not proven: coverage begins where the cursor stands now.
     op.execute("UPDATE chain_cursors SET first_block = next_block")
     create_coverage()
@@ -99,5 +99,5 @@ def downgrade() -> None:
     op.drop_table("chain_rescans")
     op.drop_table("chain_coverage")
     op.execute("DROP TYPE text_range")
-    for column in CURSOR_COLUMNS:
-        op.drop_column("chain_cursors", column.name)
+    for name in CURSOR_COLUMNS:
+        op.drop_column("chain_cursors", name)

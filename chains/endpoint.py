@@ -3,6 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
+from chains.pace import Pace
 from config.assets import Node
 
 CONNECT_TIMEOUT_S = 5.0
@@ -32,10 +33,16 @@ class Endpoint:
             parts.password or "",
             *node.headers.values(),
         ]
+        self.pace = Pace(node, node.rate) if node.rate else None
         self._secrets = sorted({word for word in words if len(word) >= SECRET_MIN}, key=len, reverse=True)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label})"
+
+    def admit(self) -> None:
+        """To be called by the transport before each request. Raises LimitedError for one more than the node takes."""
+        if self.pace is not None:
+            self.pace.admit()
 
     def struck(self, text: str) -> str:
         """The text without what may be a key."""

@@ -14,6 +14,10 @@ class RefusedError(TransientError):
     """The node's own, JSON-RPC or HTTP."""
 
 
+class LimitedError(TransientError):
+    """It would be one request more than the endpoint takes of us (`rate`). Not asked; `retry_after` says when."""
+
+
 class WrongChainError(TransientError):
     """The node is one of another chain. Raised by `verify`: it is asked nothing until it has had time to be mended."""
 

@@ -174,6 +174,7 @@ class HttpEndpoint(Endpoint):
         self, method: str, url: str, *, params: Mapping[str, Any] | None = None, body: Any = None
     ) -> tuple[int, Any]:
         """Status and JSON of the answer; a status of 4xx only if JSON came with it."""
+        self.admit()
         failure: str | None = None
         ends = time.monotonic() + self._answer_timeout
         try:

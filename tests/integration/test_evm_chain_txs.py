@@ -1,5 +1,7 @@
 """What a transaction is said to be, on a real node."""
 
+from typing import Any
+
 import pytest
 
 from chains.base import NATIVE_INDEX, ChainTx, TxStatus
@@ -20,7 +22,7 @@ def read(reader: EvmReader, chain_tx: str) -> ChainTx:
 def test_a_payment_in_the_own_coin(dev_chain: DevChain, reader: EvmReader) -> None:
     payer, payee = dev_chain.new_account(units=ETHER), dev_chain.new_account()
     found = read(reader, dev_chain.send(payee, 12_345, sender=payer))
-    assert (found.status, found.sender, found.nonce) == (TxStatus.SUCCEEDED, payer, 0)
+    assert (found.status, found.sender, found.inputs) == (TxStatus.SUCCEEDED, payer, (f"{payer}/0",))
     assert found.block_number == dev_chain.height and found.block_hash == reader.head().latest.hash
     (transfer,) = found.transfers
     assert (transfer.chain, transfer.chain_tx, transfer.index) == (CHAIN, found.id, NATIVE_INDEX)
@@ -91,7 +93,7 @@ def test_a_waiting_transaction_proves_nothing_and_may_be_dropped(dev_chain: DevC
     with dev_chain.no_mining():
         payer = dev_chain.new_account(units=ETHER)
         chain_tx = dev_chain.send(dev_chain.new_account(), 5, sender=payer)
-        assert read(reader, chain_tx) == ChainTx(id=chain_tx, status=TxStatus.MEMPOOL, sender=payer, nonce=0)
+        assert read(reader, chain_tx) == ChainTx(chain_tx, TxStatus.MEMPOOL, payer, (f"{payer}/0",))
         dev_chain.drop(chain_tx)
         assert read(reader, chain_tx).status is TxStatus.MISSING
 
@@ -100,15 +102,37 @@ def test_a_replaced_transaction_is_told_by_its_senders_nonce(dev_chain: DevChain
     payer, payee = dev_chain.new_account(units=ETHER), dev_chain.new_account()
     with dev_chain.no_mining():
         chain_tx = dev_chain.send(payee, 5, sender=payer)
-        nonce = read(reader, chain_tx).nonce
-        assert nonce is not None and reader.nonces([payer]) == {payer: nonce}
+        mine = read(reader, chain_tx).inputs
+        assert mine == (f"{payer}/0",) and reader.spent(mine) == frozenset()
         before = dev_chain.height
         other = dev_chain.replace(chain_tx)
+        assert reader.spent(mine) == frozenset()
         dev_chain.mine()
     assert read(reader, chain_tx).status is TxStatus.MISSING
-    assert read(reader, other).nonce == nonce
-    assert reader.nonces([payer, payee]) == {payer: nonce + 1, payee: 0}
-    assert reader.nonces([payer], block=before) == {payer: nonce}
+    assert read(reader, other).inputs == mine
+    asked = [*mine, f"{payer}/1", f"{payer.lower()}/0", f"{payee}/0"]
+    assert reader.spent(asked) == {mine[0], f"{payer.lower()}/0"}
+    assert reader.spent(asked, block=before) == frozenset()
+
+
+def test_a_node_that_has_forgotten_a_block_tells_of_the_head(dev_chain: DevChain, make_reader: MakeReader) -> None:
+    payer = dev_chain.new_account(units=ETHER)
+    before = dev_chain.height
+    dev_chain.send(dev_chain.new_account(), 5, sender=payer)
+
+    def forgetful(body: Any, answers: Any) -> Any:
+        error = {"code": -32000, "message": "missing trie node"}
+        old = {call["id"] for call in body if call["params"][1:] == [hex(before)]}
+        return [{"id": a["id"], "error": error} if a["id"] in old else a for a in answers]
+
+    with proxy(dev_chain.url, forgetful) as node:
+        assert make_reader(node.url).spent([f"{payer}/0"], block=before) == {f"{payer}/0"}
+
+
+@pytest.mark.parametrize("text", ["", "7", "0x12/7", f"0x{'11' * 20}/", f"0x{'11' * 20}/-1", f"0x{'11' * 20}/1\n"])
+def test_what_is_no_input_is_refused(reader: EvmReader, text: str) -> None:
+    with pytest.raises(ValueError, match="no sender and nonce"):
+        reader.spent([text])
 
 
 def test_a_reorg_takes_a_transaction_away_and_may_bring_it_back_in_another_block(

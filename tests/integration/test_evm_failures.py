@@ -25,7 +25,7 @@ READS: dict[str, Callable[[EvmReader], Any]] = {
     "head": lambda reader: reader.head(),
     "blocks": lambda reader: reader.blocks([1, 0]),
     "chain_txs": lambda reader: reader.chain_txs([NEVER]),
-    "nonces": lambda reader: reader.nonces(["0x" + "11" * 20]),
+    "spent": lambda reader: reader.spent([f"0x{'11' * 20}/0"]),
     "scan": lambda reader: reader.scan(0, 1, ["0x" + "11" * 20]),
 }
 
@@ -113,7 +113,7 @@ def test_a_batch_answered_in_part_is_no_answer(dev_chain: DevChain, make_reader:
 
     for change in (cut, doubled):
         with proxy(dev_chain.url, change) as node:
-            if change is doubled and method == "nonces":
+            if change is doubled and method == "spent":
                 continue  # one call: doubled is whole
             need_transient(lambda: READS[method](make_reader(node.url)))
 
@@ -155,12 +155,6 @@ def test_another_block_than_was_asked_for_is_not_believed(dev_chain: DevChain, m
 def test_a_rate_limit_says_when_to_come_back(make_reader: MakeReader, header: str, expected: timedelta | None) -> None:
     with fake_node(lambda _: (429, {"Retry-After": header}, b"slow down")) as node:
         assert need_transient(lambda: make_reader(node.url).head()).retry_after == expected
-
-
-@pytest.mark.filterwarnings("default")
-def test_answers_without_ids_are_refused_also_where_warnings_are_no_errors(make_reader: MakeReader) -> None:
-    with fake_node(GARBAGE["no ids"]) as node, pytest.warns(RuntimeWarning, match="missing `id`"):
-        need_transient(lambda: make_reader(node.url).head())
 
 
 def test_threads_share_a_reader(dev_chain: DevChain, reader: EvmReader) -> None:

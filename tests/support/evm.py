@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,16 +29,16 @@ MakeReader = Callable[..., EvmReader]
 
 @dataclass
 class FakeNode:
-    """An HTTP server that answers each body as it was told, and counts."""
+    """An HTTP server that answers each body as it was told, and counts. A single call is shown as a batch of one."""
 
     answer: Callable[[Any], Reply]
     url: str = ""
-    bodies: list[Any] = field(default_factory=list)
+    bodies: list[list[Any]] = field(default_factory=list)
 
     @property
     def methods(self) -> list[str]:
         """Every call of every request."""
-        return [call["method"] for body in self.bodies for call in (body if isinstance(body, list) else [body])]
+        return [call["method"] for body in self.bodies for call in body]
 
 
 @contextmanager
@@ -49,9 +49,12 @@ def fake_node(answer: Callable[[Any], Reply]) -> Iterator[FakeNode]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = asked if isinstance(asked, list) else [asked]
             node.bodies.append(body)
             status, headers, content = node.answer(body)
+            if asked is not body:
+                content = _alone(content)
             try:
                 self.send_response(status)
                 for name, value in ({"Content-Type": "application/json"} | headers).items():
@@ -77,6 +80,15 @@ def fake_node(answer: Callable[[Any], Reply]) -> Iterator[FakeNode]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _alone(content: bytes) -> bytes:
+    """The answer to a single call, out of the answer to a batch of one."""
+    with suppress(ValueError, RecursionError):
+        match json.loads(content):
+            case [only]:
+                return json.dumps(only).encode()
+    return content
 
 
 def reply(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Reply:

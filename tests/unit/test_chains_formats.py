@@ -82,5 +82,5 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 def test_other_kinds_of_chain_are_refused() -> None:
     for parse in (formats.parse_address, formats.parse_chain_tx):
         with pytest.raises(InvalidRequestError) as caught:
-            parse("bip122:000000000019d6689c085ae165831e93", "ab" * 32)
+            parse("cosmos:cosmoshub-4", "ab" * 32)
         assert caught.value.field == "chain"

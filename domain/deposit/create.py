@@ -14,17 +14,17 @@ from sqlalchemy.orm import Session
 from chains import formats
 from config.assets import registry
 from core import clock, jobs
-from core.errors import ConflictError, InvalidRequestError
+from core.errors import InvalidRequestError
 from core.ids import new_id
 from core.jobs import NewJob
 from core.money import UNITS_MAX
-from domain.deposit import addresses, queries
-from domain.deposit.addresses import Owner
+from domain.deposit import addresses
+from domain.deposit.addresses import Route
+from domain.deposit.destinations import Destination, resolve
 from domain.deposit.models import Deposit
 from domain.deposit.pace import first_poll
 from domain.deposit.settings import deposit as settings
 from domain.deposit.states import DEPOSIT, Mode
-from ledger import chart
 
 LOOK = "tx_monitor.look"
 CONFIRMATIONS_MAX = 10_000
@@ -41,7 +41,8 @@ class NewDeposit:
     """A payment to watch for.
 
     With `chain_tx`: that transaction, which must pay to the shared address `address`. Without: whatever arrives on
-    `address`, which becomes the account's own; or, if there is none, on the account's address out of the pool.
+    `address`, which becomes the account's own; or, if there is none, on the account's own address. With the route
+    `tag`: whatever arrives with the account's tag on a shared address.
     """
 
     tenant: str
@@ -52,6 +53,7 @@ class NewDeposit:
     """May be left out: the asset says it."""
     chain_tx: str | None = None
     address: str | None = None
+    route: Route = Route.ADDRESS
     payer: str | None = None
     """If given, only a transfer from this address counts."""
     units_expected: int | None = None
@@ -71,7 +73,7 @@ class _Checked:
 
     new: NewDeposit
     chain: str
-    address: str | None
+    to: Destination
     chain_tx: str | None
     payer: str | None
     deadline_at: datetime
@@ -93,7 +95,7 @@ def create_many(session: Session, news: Sequence[NewDeposit]) -> list[Deposit | 
     """
     now = clock.now()
     results: list[_Checked | InvalidRequestError] = [_check_or_refuse(new, now) for new in news]
-    _resolve_addresses(session, results)
+    _resolve(session, results)
     made: list[Deposit | InvalidRequestError] = []
     rows: list[Deposit] = []
     metadata: list[str] = []
@@ -130,20 +132,27 @@ def _check(new: NewDeposit, now: datetime) -> _Checked:
     chain = known.chains[asset.chain]
     if new.chain not in (None, chain.id):
         raise InvalidRequestError(f"the asset {asset.id} is not on the chain {new.chain!r}", field="chain")
-    if not chain.nodes:
-        raise InvalidRequestError(f"the chain {chain.id} ({chain.name}) is not watched here", field="chain")
-    if chart.rule(chart.owner_account(new.account)).floor is None:
-        # A reversal must be able to stop at what is left, and turn the rest into a debt.
-        raise InvalidRequestError("a deposit credits an account like user:42:available", field="account")
+    addresses.check_chain(chain.id)
+    addresses.check_account(new.account)
+    addresses.check_route(chain.id, new.route)
     _check_units(new, asset.units_min)
     if new.chain_tx is not None and new.address is None:
         raise InvalidRequestError("a transaction is watched for on an address: give it too", field="address")
+    if new.chain_tx is not None and new.route is Route.TAG:
+        raise InvalidRequestError("a transaction that is named by its hash needs no tag", field="route")
     if new.correlation_id is not None and not _WORD.fullmatch(new.correlation_id):
         raise InvalidRequestError("a correlation id has 1 to 200 visible ASCII characters", field="correlation_id")
     return _Checked(
         new=new,
         chain=chain.id,
-        address=None if new.address is None else parse_address(chain.id, new.address),
+        to=Destination(
+            tenant=new.tenant,
+            chain=chain.id,
+            account=new.account,
+            route=new.route,
+            by_hash=new.chain_tx is not None,
+            address=None if new.address is None else parse_address(chain.id, new.address),
+        ),
         chain_tx=None if new.chain_tx is None else formats.parse_chain_tx(chain.id, new.chain_tx),
         payer=None if new.payer is None else _payer(chain.id, new.payer),
         deadline_at=_deadline(new.deadline_at, now),
@@ -170,6 +179,8 @@ def _is_whole(value: object) -> bool:
 
 
 def _payer(chain: str, address: str) -> str:
+    if not formats.tells_payer(chain):
+        raise InvalidRequestError(f"{chain} does not tell who paid", field="payer")
     try:
         return parse_address(chain, address)
     except InvalidRequestError as error:
@@ -212,65 +223,12 @@ def _is_keepable(metadata: dict[str, Any], kept: str) -> bool:
     return _NUL.search(kept) is None
 
 
-# --- addresses ---------------------------------------------------------------------------------------------------
-
-
-def _resolve_addresses(session: Session, results: list[_Checked | InvalidRequestError]) -> None:
-    """Check each address against the tenant's, allot where that is asked for; a request that can't be becomes why."""
-    _resolve_given(session, results)
-    wanting = [
-        (index, item, Owner(item.new.tenant, item.chain, item.new.account))
-        for index, item in enumerate(results)
-        if isinstance(item, _Checked) and item.address is None
-    ]
-    allotted = addresses.allot(session, [owner for _, _, owner in wanting])
-    for index, item, owner in wanting:
-        item.address = allotted.get(owner)
-        if item.address is None:
-            results[index] = ConflictError(f"the pool has no free address on {item.chain}", field="address")
-
-
-def _resolve_given(session: Session, results: list[_Checked | InvalidRequestError]) -> None:
-    given = {
-        index: (item, (item.chain, item.address))
-        for index, item in enumerate(results)
-        if isinstance(item, _Checked) and item.address is not None
-    }
-    known = {(row.chain, row.address): row for row in queries.addresses(session, {key for _, key in given.values()})}
-    owners: dict[tuple[str, str], str] = {}
-    for index, (item, key) in given.items():
-        row = known.get(key)
-        refusal = _refusal(item, row)
-        if refusal is not None:
-            results[index] = refusal
-        elif row is not None and row.owner_account is None and item.chain_tx is None:
-            owners.setdefault(key, item.new.account)  # free: the first to name it in a batch gets it
-    if not owners:
-        return
-    allotted = addresses.allot_given(session, owners)
-    for index, (item, key) in given.items():
-        if (
-            key in owners
-            and isinstance(results[index], _Checked)
-            and (key not in allotted or owners[key] != item.new.account)
-        ):
-            results[index] = _taken(item)
-
-
-def _refusal(item: _Checked, row: Any) -> InvalidRequestError | None:
-    """Why this address can't be watched for this request, if it can't."""
-    if row is None or row.tenant != item.new.tenant:
-        # The same words whether it is nobody's or another tenant's.
-        return InvalidRequestError(f"{item.address} is not a registered address", field="address")
-    if row.kind == addresses.SHARED and item.chain_tx is None:
-        return InvalidRequestError(f"{item.address} is shared: name the transaction by its hash", field="chain_tx")
-    if row.kind == addresses.ALLOTTED and item.chain_tx is not None:
-        return InvalidRequestError(f"{item.address} is one account's own: leave chain_tx out", field="chain_tx")
-    return None if row.owner_account in (None, item.new.account) else _taken(item)
-
-
-def _taken(item: _Checked) -> ConflictError:
-    return ConflictError(f"{item.address} belongs to another account", field="address")
+def _resolve(session: Session, results: list[_Checked | InvalidRequestError]) -> None:
+    """Find where each is to be paid; a request for which there is no such place becomes why."""
+    places = [place for place, item in enumerate(results) if isinstance(item, _Checked)]
+    destinations = [item.to for item in results if isinstance(item, _Checked)]
+    for index, refusal in resolve(session, destinations).items():
+        results[places[index]] = refusal
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -286,7 +244,8 @@ def _row(checked: _Checked, now: datetime) -> Deposit:
         asset=new.asset,
         account=new.account,
         mode=mode,
-        address=checked.address,
+        address=checked.to.address,
+        tag=checked.to.tag,
         chain_tx=checked.chain_tx,
         payer=checked.payer,
         units_expected=new.units_expected,
@@ -311,18 +270,18 @@ def _row(checked: _Checked, now: datetime) -> Deposit:
 _INSERT = text(
     """
     WITH made AS (
-      INSERT INTO deposits (id, tenant, chain, asset, account, mode, address, chain_tx, payer, units_expected,
+      INSERT INTO deposits (id, tenant, chain, asset, account, mode, address, tag, chain_tx, payer, units_expected,
                             tolerance_bps, confirmations, deadline_at, metadata, correlation_id, look_job_id, state,
                             next_poll_at, created_at, updated_at)
-      SELECT id, tenant, chain, asset, account, mode, address, chain_tx, payer, units_expected, tolerance_bps,
+      SELECT id, tenant, chain, asset, account, mode, address, tag, chain_tx, payer, units_expected, tolerance_bps,
              confirmations, deadline_at, metadata, correlation_id, look_job_id, :state, next_poll_at, :now, :now
       FROM unnest(cast(:ids AS uuid[]), cast(:tenants AS text[]), cast(:chains AS text[]), cast(:assets AS text[]),
                   cast(:accounts AS text[]), cast(:modes AS text[]), cast(:addresses AS text[]),
-                  cast(:chain_txs AS text[]), cast(:payers AS text[]), cast(:units AS numeric[]),
+                  cast(:tags AS text[]), cast(:chain_txs AS text[]), cast(:payers AS text[]), cast(:units AS numeric[]),
                   cast(:tolerances AS int[]), cast(:confirmations AS int[]), cast(:deadlines AS timestamptz[]),
                   cast(:metadata AS jsonb[]), cast(:correlation_ids AS text[]), cast(:look_job_ids AS uuid[]),
                   cast(:polls AS timestamptz[]))
-        AS new (id, tenant, chain, asset, account, mode, address, chain_tx, payer, units_expected, tolerance_bps,
+        AS new (id, tenant, chain, asset, account, mode, address, tag, chain_tx, payer, units_expected, tolerance_bps,
                 confirmations, deadline_at, metadata, correlation_id, look_job_id, next_poll_at)
       RETURNING id
     )
@@ -343,6 +302,7 @@ def _write(session: Session, rows: Sequence[Deposit], metadata: Sequence[str]) -
             "accounts": [row.account for row in rows],
             "modes": [row.mode for row in rows],
             "addresses": [row.address for row in rows],
+            "tags": [row.tag for row in rows],
             "chain_txs": [row.chain_tx for row in rows],
             "payers": [row.payer for row in rows],
             "units": [None if row.units_expected is None else str(row.units_expected) for row in rows],

@@ -1,0 +1,47 @@
+"""Fields of a node's JSON. What no node may say raises MalformedError."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+
+from chains.errors import MalformedError
+
+Json = Mapping[str, Any]
+
+U64_MAX = 2**64 - 1
+
+
+def mapping(value: object) -> Json:
+    if not isinstance(value, dict):
+        raise MalformedError(f"{value!r:.80} is not an object")
+    return value
+
+
+def listing(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise MalformedError(f"{value!r:.80} is not a list")
+    return value
+
+
+def whole(value: object) -> int:
+    """A number from 0 to 2^64 - 1."""
+    if type(value) is not int or not 0 <= value <= U64_MAX:
+        raise MalformedError(f"{value!r:.80} is not a whole number")
+    return value
+
+
+def address(value: object) -> str:
+    """32 bytes in base58: a key, or a hash."""
+    try:
+        return str(Pubkey.from_string(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise MalformedError(f"{value!r:.80} is not 32 bytes in base58") from None
+
+
+def signature(value: object) -> str:
+    try:
+        return str(Signature.from_string(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise MalformedError(f"{value!r:.80} is not a signature") from None

@@ -1,0 +1,199 @@
+"""Solana over JSON-RPC, final blocks only. docs/chains-solana.md says what is read how."""
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+
+from chains import formats
+from chains.base import Block, ChainTx, Head, NodeHealth, Scan, TxStatus
+from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from chains.errors import RefusedError, WrongChainError
+from chains.http import Call, HttpEndpoint
+from chains.nodes import Nodes
+from chains.solana import parse
+from chains.solana.fields import address, listing, whole
+from chains.solana.formats import key
+from chains.solana.scanning import (
+    FINAL,
+    SKIPPED,
+    Scanner,
+    block_call,
+    read_headers,
+    read_txs,
+    token_programs,
+    was_skipped,
+)
+from chains.solana.transfers import Assets
+from config.assets import Asset, Chain
+from core.errors import PermanentError, TransientError
+
+STATUSES_AT_ONCE = 256
+"""The most that getSignatureStatuses takes."""
+LOOK_BACK = 64
+"""Slots below the final one in which its node must have a block."""
+KNOWN_MAX = 100_000
+"""Accounts of which a signature is remembered, to make the next list shorter."""
+
+
+class SolanaReader:
+    """A `ChainReader`. A transaction's value is told by what its accounts hold after it: transfers.py.
+
+    `Transfer.index` says which instruction it was: transfers.py and instructions.py. Nothing but what is finalized
+    (rooted by two thirds of the stake, about 13 s) is ever told as being in a block.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        assets: Sequence[Asset],
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        read_timeout: float = READ_TIMEOUT_S,
+    ) -> None:
+        self.id = chain.id
+        self._chain = chain
+        _check_assets(chain.id, assets)
+        self._assets = Assets(
+            chain=chain.id,
+            native=next((asset.id for asset in assets if asset.contract is None), None),
+            tokens={asset.contract: asset.id for asset in assets if asset.contract is not None},
+        )
+        endpoints = [
+            HttpEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
+        ]
+        self._nodes = Nodes(chain, endpoints, verify=self._verify)
+        self._programs: dict[str, str] = {}
+        self._known: dict[str, parse.Listed] = {}
+        self._lock = threading.Lock()
+
+    def head(self) -> Head:
+        """The newest final slot that has a block."""
+
+        def read(endpoint: HttpEndpoint) -> Head:
+            slot = whole(endpoint.ask([("getSlot", [FINAL])])[0])
+            (answer,) = endpoint.try_all([block_call(slot)])
+            if answer is None or isinstance(answer, RefusedError):
+                # A node stores blocks a little later than it counts them.
+                (slots,) = endpoint.ask([("getBlocks", [max(0, slot - LOOK_BACK), slot, FINAL])])
+                slot = max((whole(number) for number in listing(slots)), default=slot)
+                (answer,) = endpoint.ask([block_call(slot)])
+            block = parse.header(slot, answer).block
+            return Head(latest=block, finalized=block.number)
+
+        return self._nodes.head(read)
+
+    def blocks(self, numbers: Sequence[int]) -> Mapping[int, Block]:
+        """A slot is called skipped only if a later block names an earlier one as its parent."""
+        wanted = list(dict.fromkeys(numbers))
+
+        def read(endpoint: HttpEndpoint) -> dict[int, Block]:
+            head, *answers = endpoint.try_all([("getSlot", [FINAL]), *map(block_call, wanted)])
+            if isinstance(head, RefusedError):
+                raise head
+            found: dict[int, Block] = {}
+            for slot, answer in zip(wanted, answers, strict=True):
+                if answer is not None and not isinstance(answer, RefusedError):
+                    found[slot] = parse.header(slot, answer).block
+                elif answer is not None and answer.code not in SKIPPED:
+                    found[slot] = read_headers(endpoint, [slot])[slot].block  # alone, it may be answered
+                elif slot <= whole(head) and not was_skipped(endpoint, slot):
+                    raise TransientError(f"{endpoint.label} does not have the block of slot {slot}")
+            return found
+
+        return self._nodes.first(read) if wanted else {}
+
+    def chain_txs(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        canonical = {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}
+        wanted = list(dict.fromkeys(canonical.values()))
+        found = self._nodes.first(lambda endpoint: self._read_txs(endpoint, wanted)) if wanted else {}
+        return {id_: found[name] for id_, name in canonical.items()}
+
+    def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        canonical = {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}
+        wanted = list(dict.fromkeys(canonical.values()))
+        if not wanted:
+            return {}
+        found = self._nodes.agreed(
+            lambda endpoint: self._read_txs(endpoint, wanted),
+            same=lambda one, other: all(_facts(one[id_]) == _facts(other[id_]) for id_ in wanted),
+        )
+        return {id_: found[name] for id_, name in canonical.items()}
+
+    def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:  # noqa: ARG002
+        """None, ever: `ChainTx.inputs` is empty here. Durable nonces, which are used up, are not followed."""
+        return frozenset()
+
+    def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:
+        """Blocks: those with transfers, and the newest at or below `last`, which lies below `first` if all slots of the
+        range were skipped. Raises ValueError for a range that is empty or longer than the chain's `scan_blocks_max`.
+        """
+        if not 0 <= first <= last:
+            raise ValueError(f"slots {first} to {last} are no range")
+        if last - first >= self._chain.scan_blocks_max:
+            raise ValueError(f"slots {first} to {last}: {self.id} reads at most {self._chain.scan_blocks_max} at once")
+        watched = list(dict.fromkeys(formats.parse_address(self.id, address) for address in addresses))
+
+        def read(endpoint: HttpEndpoint) -> Scan:
+            self._learn_programs(endpoint)
+            scanner = Scanner(endpoint, self._assets, watched, programs=self._programs, known=self._known)
+            scan = scanner.scan(first, last)
+            self._remember(scanner.newest)
+            return scan
+
+        return self._nodes.first(read)
+
+    def nodes(self) -> Sequence[NodeHealth]:
+        return self._nodes.health()
+
+    def _read_txs(self, endpoint: HttpEndpoint, ids: Sequence[str]) -> dict[str, ChainTx]:
+        parts = [ids[start : start + STATUSES_AT_ONCE] for start in range(0, len(ids), STATUSES_AT_ONCE)]
+        calls: list[Call] = [
+            ("getSignatureStatuses", [list(part), {"searchTransactionHistory": True}]) for part in parts
+        ]
+        answers = endpoint.ask(calls)
+        told = [one for part, raw in zip(parts, answers, strict=True) for one in parse.statuses(raw, len(part))]
+        raws = read_txs(endpoint, ids)
+        slots = {id_: parse.slot_of(raw) for id_, raw in raws.items()}
+        headers = read_headers(endpoint, [slot for slot in slots.values() if slot is not None])
+        found: dict[str, ChainTx] = {}
+        for id_, status in zip(ids, told, strict=True):
+            if id_ not in raws:  # of a version that can't be read
+                found[id_] = ChainTx(id=id_, status=TxStatus.MEMPOOL)
+                continue
+            slot = slots[id_]
+            block = None if slot is None else headers[slot].block
+            found[id_] = parse.chain_tx(id_, status, raws[id_], block, self._assets)
+        return found
+
+    def _learn_programs(self, endpoint: HttpEndpoint) -> None:
+        """A mint never changes its program, so it is asked for once."""
+        if unknown := [mint for mint in self._assets.tokens if mint not in self._programs]:
+            self._programs |= token_programs(endpoint, unknown)
+
+    def _remember(self, newest: Mapping[str, parse.Listed]) -> None:
+        with self._lock:
+            kept = {**self._known, **newest}
+            for account in list(kept)[: max(0, len(kept) - KNOWN_MAX)]:
+                del kept[account]
+            self._known = kept
+
+    def _verify(self, endpoint: HttpEndpoint) -> None:
+        """A node of another cluster would show the right address with worthless money: nothing of it is believed."""
+        genesis = address(endpoint.ask([("getGenesisHash", [])])[0])
+        found = f"solana:{genesis[:32]}"
+        if found != self.id:
+            raise WrongChainError(f"{endpoint.label} is a node of {found}, not of {self.id}; check RPC_URLS")
+
+
+def _facts(tx: ChainTx) -> tuple[object, ...]:
+    """What matters for money."""
+    return tx.status, tx.block_number, tx.block_hash, tx.transfers
+
+
+def _check_assets(chain: str, assets: Sequence[Asset]) -> None:
+    """A mint that is misspelled would be a token that never comes."""
+    for asset in assets:
+        kind, _, reference = asset.id.partition("/")[2].partition(":")
+        if (kind, reference) != ("slip44", "501") and (kind != "token" or key(reference) is None):
+            raise PermanentError(f"{asset.id!r} names neither {chain}'s coin (slip44:501) nor a token (token:<mint>)")
+    if len(coins := [asset.id for asset in assets if asset.contract is None]) > 1:
+        raise PermanentError(f"{chain} has one coin, and {' and '.join(coins)} are given")

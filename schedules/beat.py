@@ -5,17 +5,19 @@ beat's attempt a no-op. So beat holds no state of its own: any number may run, o
 after a pause the missed periods are still known.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from celery.beat import Scheduler
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from config.assets import registry
 from config.queues import QUEUES
 from core import db
+from domain.deposit import service as deposits
 from domain.health import service as health
 from domain.timetable import service
 from domain.timetable.service import EPOCH, Schedule
@@ -33,8 +35,9 @@ def timetable() -> list[Schedule]:
         Schedule(
             f"{verb}:{chain.id}",
             f"tx_monitor.{verb}",
-            every=_poll_period(chain.block_time_ms),
+            every=deposits.period(chain),
             args={"chain": chain.id},
+            on_demand=True,
         )
         for chain in registry().chains.values()
         if chain.nodes
@@ -61,9 +64,15 @@ def timetable() -> list[Schedule]:
     ]
 
 
-def _poll_period(block_time_ms: int) -> timedelta:
-    """About half a block, but neither busier than once a second nor slower than every ten."""
-    return timedelta(milliseconds=min(max(block_time_ms // 2, 1_000), 10_000))
+def wanted(session: Session, now: datetime) -> set[str]:
+    """The schedules on demand that are wanted now."""
+    found = deposits.wanted(session, now=now)
+    return {
+        f"{verb}:{chain}"
+        for chain, wishes in found.items()
+        for verb, wish in zip(("poll", "scan"), wishes, strict=True)
+        if wish
+    }
 
 
 class PeriodScheduler(Scheduler):
@@ -84,7 +93,7 @@ class PeriodScheduler(Scheduler):
                 if now >= self.next_heartbeat:
                     health.beat(session, "beat")
                     self.next_heartbeat = now + timedelta(seconds=5)
-                service.ask(session, self.timetable, now)
+                service.ask(session, self.timetable, now, wanted=wanted(session, now))
         except SQLAlchemyError as error:
             log.warning("beat.waiting", error=str(error).splitlines()[0])
         return self.TICK

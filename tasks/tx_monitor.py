@@ -23,3 +23,9 @@ def poll(chain: str) -> None:
 def scan(chain: str) -> None:
     """Scan the chain's new blocks for transfers to the addresses of owners."""
     service.scan(registry.get(chain))
+
+
+@task("tx_monitor.rescan")
+def rescan(rescan_id: UUID, part: int) -> None:
+    """Read on in a range that a person had scanned once more. Safe to run any number of times."""
+    service.rescan(registry.get(service.chain_of_rescan(rescan_id)), rescan_id, part)

@@ -1,4 +1,4 @@
-"""When a deposit is looked at again, and until when."""
+"""When a chain is scanned and a deposit is looked at again, and until when."""
 
 from datetime import datetime, timedelta
 
@@ -17,6 +17,23 @@ SLOWING = 20
 
 LATE_SLOWEST = timedelta(hours=1)
 """The same, once it has expired or was replaced: these are many, and are looked for for days."""
+NOW = timedelta(0)
+PERIOD_LONGEST = timedelta(seconds=10)
+QUIET_BLOCKS = 10
+"""A chain on which no deposit waits is scanned once in so many blocks: owners' addresses may be paid all the same."""
+QUIET_SHORTEST, QUIET_LONGEST = timedelta(seconds=10), timedelta(minutes=2)
+
+
+def period(chain: Chain) -> timedelta:
+    """How often a chain is polled and scanned while something waits: about twice a block, within bounds."""
+    return min(max(timedelta(milliseconds=chain.block_time_ms // 2), SHORTEST), PERIOD_LONGEST)
+
+
+def quiet(chain: Chain) -> timedelta:
+    """How often it is scanned while nothing waits. Often enough to notice in time that it stands still."""
+    pause = min(max(QUIET_BLOCKS * timedelta(milliseconds=chain.block_time_ms), QUIET_SHORTEST), QUIET_LONGEST)
+    noticed = chain.head_age_max
+    return max(min(pause, noticed / 2), SHORTEST) if noticed is not None else pause
 
 
 def _block_time(chain: Chain) -> timedelta:
@@ -57,4 +74,9 @@ def next_poll(deposit: Deposit, *, now: datetime) -> datetime | None:
         return max(ends, now + max(block, min(now - ends, settings().poll_slowest)))
     began = deposit.created_at if deposit.reorged_at is None else deposit.reorged_at
     slowest = settings().poll_slowest if deposit.current is S.WATCHING else LATE_SLOWEST
-    return now + max(block, min((now - began) / SLOWING, slowest))
+    following = now + max(block, min((now - began) / SLOWING, slowest))
+    if deposit.current is not S.WATCHING:
+        return following
+    # Its last minutes matter most: once more just before the deadline, and once when a block of after it may be there.
+    ends = deadline(deposit)
+    return next((at for at in (ends - block, ends + block) if now < at < following), following)

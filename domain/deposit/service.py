@@ -8,37 +8,64 @@ from sqlalchemy.orm import Session
 
 from core import clock
 from domain.deposit import queries
-from domain.deposit.addresses import register_addresses
+from domain.deposit.addresses import OwnAddress, Route, addresses_of, own_address, register_addresses
+from domain.deposit.coverage import Gap, gaps
 from domain.deposit.create import NewDeposit, create, create_many
+from domain.deposit.destinations import payment_uri
 from domain.deposit.follow import chain_of, look, poll
-from domain.deposit.models import ChainCursor, Deposit, DepositEvent
+from domain.deposit.models import ChainCoverage, ChainCursor, ChainRescan, Deposit, DepositEvent
+from domain.deposit.pace import period
 from domain.deposit.release import release
+from domain.deposit.rescan import chain_of_rescan, rescan
+from domain.deposit.rescan import request as request_rescan
 from domain.deposit.scan import restart as restart_scan
 from domain.deposit.scan import scan
+from domain.deposit.scan_queries import coverage, rescans
+from domain.deposit.scan_queries import rescan as get_rescan
 from domain.deposit.states import DepositState, Mode, Reason
+from domain.deposit.status import ChainStatus, statuses, wanted
 
 __all__ = [
+    "ChainCoverage",
     "ChainCursor",
+    "ChainRescan",
+    "ChainStatus",
     "Deposit",
     "DepositEvent",
     "DepositState",
+    "Gap",
     "Mode",
     "NewDeposit",
+    "OwnAddress",
     "Reason",
+    "Route",
+    "addresses_of",
     "chain_of",
+    "chain_of_rescan",
     "count_by_state",
+    "coverage",
     "create",
     "create_many",
     "failing_chains",
+    "gaps",
     "get",
+    "get_rescan",
     "history",
     "look",
+    "own_address",
     "page",
+    "payment_uri",
+    "period",
     "poll",
     "register_addresses",
     "release",
+    "request_rescan",
+    "rescan",
+    "rescans",
     "restart_scan",
     "scan",
+    "statuses",
+    "wanted",
 ]
 
 

@@ -1,6 +1,6 @@
 """Periods of schedules: each is a row, written with its job in one transaction, so that it is asked for once."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +30,8 @@ class Schedule:
     catch_up: bool = False
     """True: each missed period is made up for (a daily reconciliation). False: only the present one matters (a poll),
     and it waits until the job of the one before is over, so that slow polls don't pile up."""
+    on_demand: bool = False
+    """True: a period is asked for only if somebody wants it by then. Unwanted, it leaves nothing behind."""
 
     def period_at(self, now: datetime) -> datetime:
         """When the period that holds `now` began."""
@@ -70,9 +72,12 @@ _REMOVE_OLD = text(
 )
 
 
-def ask(session: Session, schedules: Iterable[Schedule], now: datetime) -> int:
-    """Write the jobs of every period that has begun and was not asked for. Returns how many jobs were written."""
-    schedules = list(schedules)
+def ask(session: Session, schedules: Iterable[Schedule], now: datetime, *, wanted: Collection[str] = ()) -> int:
+    """Write the jobs of every period that has begun and was not asked for. Returns how many jobs were written.
+
+    `wanted` names the schedules on demand that somebody wants now.
+    """
+    schedules = [schedule for schedule in schedules if not schedule.on_demand or schedule.name in wanted]
     last = {row.name: row for row in session.execute(_LAST, {"names": [schedule.name for schedule in schedules]})}
     written = []
     for schedule in schedules:

@@ -4,6 +4,8 @@ Revision ID: 0011
 Revises: 0010
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,7 +15,7 @@ branch_labels = None
 depends_on = None
 
 NOW = sa.text("now()")
-CURSOR_COLUMNS: dict[str, sa.types.TypeEngine[object]] = {
+CURSOR_COLUMNS: dict[str, Any] = {
     "first_block": sa.BigInteger(),
     "range_blocks": sa.Integer(),
     "next_scan_at": sa.DateTime(timezone=True),

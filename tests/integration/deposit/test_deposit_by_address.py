@@ -12,7 +12,7 @@ from config.assets import registry
 from core import clock, jobs
 from core.db import transaction
 from core.errors import InvariantError, TransientError
-from domain.deposit import queries, record, scan, service
+from domain.deposit import queries, reading, record, scan, service
 from domain.deposit.attribute import attribute
 from domain.deposit.models import ChainCursor
 from ledger import accounts
@@ -85,7 +85,7 @@ def test_scans_at_once_find_a_transfer_once(desk: Desk) -> None:
     assert desk.balance(CUSTODY) == 5_010
 
 
-@pytest.mark.parametrize("step", ["attribute", "_store"])
+@pytest.mark.parametrize("step", ["attribute", "store"])
 def test_a_scan_killed_on_its_way_finds_a_transfer_once(desk: Desk, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     deposit = desk.by_address()
     desk.scan()
@@ -355,7 +355,7 @@ def test_a_flood_is_kept_block_by_block_and_goes_on_where_it_stopped(
     assert began is not None
     for _ in range(4):
         desk.dev.send(deposit.address, 1_000)
-    monkeypatch.setattr(scan, "KEPT_AT_ONCE", 2)
+    monkeypatch.setattr(reading, "KEPT_AT_ONCE", 2)
     kept: list[int] = []
 
     def fails_the_second_time(session: Any, chain: str, transfers: Any, *, now: Any) -> None:

@@ -5,8 +5,8 @@ say. No message repeats what was given: somebody may have pasted a private key.
 """
 
 import re
+from collections.abc import Callable
 
-from bip32 import BIP32  # type: ignore[import-untyped]
 from btclib import b32, b58, base58
 from btclib.exceptions import BTClibTypeError, BTClibValueError
 from btclib.hashes import hash160
@@ -135,25 +135,24 @@ def derive(chain: str, key: str, index: int) -> str:
     """
     if not 0 <= index < _HARDENED:
         raise InvalidRequestError(f"there is no child {index}: 0 to {_HARDENED - 1}", field="index")
-    extended, nested = _unpacked(chain, key)
-    path = [0, index] if extended.depth == _ACCOUNT_DEPTH else [index]
-    digest = hash160(extended.get_pubkey_from_path(path))
+    branch, nested = _unpacked(chain, key)
+    digest = hash160(branch([index]))
     name = network(chain)
     if nested:
         return b58.address_from_h160("p2sh", hash160(b"\x00\x14" + digest), name)
     return b32.address_from_witness(0, digest, name)
 
 
-def _unpacked(chain: str, key: str) -> tuple[BIP32, bool]:
-    """The key, and whether its addresses are P2WPKH in P2SH."""
+def _unpacked(chain: str, key: str) -> tuple[Callable[[list[int]], bytes], bool]:
+    """From a path below the external branch to the public key there; and whether its addresses are P2WPKH in P2SH."""
+    from bip32 import BIP32  # type: ignore[import-untyped]
+
     ours = NETWORKS[network(chain)]
     plain, nested = {ours.bip32_pub, ours.slip132_p2wpkh_pub}, {ours.slip132_p2wpkh_p2sh_pub}
     try:
         raw = base58.decode(key, _EXTENDED_BYTES)
     except (BTClibValueError, BTClibTypeError):
         raise _refused("it is not base58 of 78 bytes with its checksum") from None
-    if base58.encode(raw).decode() != key:
-        raise _refused("there is something around it")
     version, depth, number = raw[:4], raw[4], int.from_bytes(raw[9:13])
     if version in _PRIVATE_VERSIONS or raw[45] == 0:
         raise _refused("it is private: such a key must never be given to anybody, and has to be given up now")
@@ -165,9 +164,11 @@ def _unpacked(chain: str, key: str) -> tuple[BIP32, bool]:
         raise _refused(f"it is branch {number} of an account; the external one is 0, and 1 is the wallet's change")
     try:
         # The library knows BIP-32's own version bytes only; on a test network too it is the same mathematics.
-        return BIP32.from_xpub(base58.encode(NETWORKS["mainnet"].bip32_pub + raw[4:]).decode()), version in nested
+        extended = BIP32.from_xpub(base58.encode(NETWORKS["mainnet"].bip32_pub + raw[4:]).decode())
     except ValueError:
         raise _refused("it holds no point of the curve") from None
+    above = [0] if depth == _ACCOUNT_DEPTH else []
+    return lambda path: extended.get_pubkey_from_path(above + path), version in nested
 
 
 def _refused(why: str) -> InvalidRequestError:

@@ -237,7 +237,8 @@ WRONG_KEYS = {
     ZPUB[:-1] + "t": "checksum",
     ZPUB.lower(): "checksum",
     ZPUB[:60]: "checksum",
-    f" {ZPUB}": "around",
+    f" {ZPUB}": "checksum",
+    f"{ZPUB}\n": "checksum",
     # BIP-84's own private key of m/84'/0'/0'/0/0, in WIF
     "KyZpNDKnfs94vbrwhJneDi77V6jF64PWPF8x5cdJb8ifgg2DUc9d": "78 bytes",
     "": "78 bytes",

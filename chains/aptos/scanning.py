@@ -26,16 +26,17 @@ def scan(endpoint: AptosEndpoint, first: int, last: int, addresses: Sequence[str
     watched = frozenset(addresses)
     blocks = [endpoint.linked(begin)]
     found: list[Transfer] = []
-    version = begin.first
+    version = opened = begin.first
     while version <= end.last:
         for raw in endpoint.page(version, min(PAGE_MAX, end.last - version + 1)):
             if raw.get("type") == parse.METADATA:
                 _open(blocks, raw, again=version == begin.first)
+                opened = version
             found += transfers.transfers(raw, blocks[-1], assets, watched)
             version += 1
-    newest = blocks[-1]
-    if (newest.number, newest.hash, newest.time) != (end.block.number, end.block.hash, end.block.time):
-        raise MalformedError(f"block {last} is {end.block.hash}, but its transactions are of {newest.hash}")
+    newest = replace(blocks[-1], parent_hash=end.block.parent_hash)
+    if newest != end.block or opened != end.first:
+        raise MalformedError(f"block {last} is {end.block.hash} from {end.first} on, its transactions say otherwise")
     found.sort(key=lambda transfer: (transfer.block_number, transfer.chain_tx, transfer.index))
     return Scan(blocks=tuple(blocks), transfers=tuple(found))
 

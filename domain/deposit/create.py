@@ -12,23 +12,21 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from chains import formats
-from config.assets import registry
+from config.assets import Disposal, registry
 from core import clock, jobs
 from core.errors import InvalidRequestError
 from core.ids import new_id
 from core.jobs import NewJob
-from core.money import UNITS_MAX
-from domain.deposit import addresses
+from domain.deposit import addresses, policies
 from domain.deposit.addresses import Route
 from domain.deposit.destinations import Destination, resolve
 from domain.deposit.models import Deposit
 from domain.deposit.pace import first_poll
+from domain.deposit.policies import Terms, Value
 from domain.deposit.settings import deposit as settings
 from domain.deposit.states import DEPOSIT, Mode
 
 LOOK = "tx_monitor.look"
-CONFIRMATIONS_MAX = 10_000
-TOLERANCE_MAX = 10_000
 METADATA_BYTES_MAX = 8_192
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _WORD = re.compile(r"[!-~]{1,200}")
@@ -58,8 +56,14 @@ class NewDeposit:
     """If given, only a transfer from this address counts."""
     units_expected: int | None = None
     """In the asset's smallest unit. None: any amount from the asset's `units_min` up."""
-    tolerance_bps: int = 0
-    """By how many hundredths of a percent of `units_expected` a payment may be off, either way."""
+    value: Value | None = None
+    """Instead of `units_expected`: what it must be worth at the time of its block."""
+    tolerance_bps: int | None = None
+    """By how many hundredths of a percent of what is expected a payment may be off, either way. None: the asset's."""
+    underpaid: Disposal | None = None
+    overpaid: Disposal | None = None
+    late: Disposal | None = None
+    """Whether what doesn't fit is credited all the same, or kept in suspense for a person. None: as the asset says."""
     confirmations: int | None = None
     deadline_at: datetime | None = None
     """Default: DEPOSIT_DEADLINE from now."""
@@ -76,6 +80,7 @@ class _Checked:
     to: Destination
     chain_tx: str | None
     payer: str | None
+    terms: Terms
     deadline_at: datetime
     metadata: str
 
@@ -135,7 +140,7 @@ def _check(new: NewDeposit, now: datetime) -> _Checked:
     addresses.check_chain(chain.id)
     addresses.check_account(new.account)
     addresses.check_route(chain.id, new.route)
-    _check_units(new, asset.units_min)
+    policies.check_expected(asset, new.units_expected, new.value, new.confirmations)
     if new.chain_tx is not None and new.address is None:
         raise InvalidRequestError("a transaction is watched for on an address: give it too", field="address")
     if new.chain_tx is not None and new.route is Route.TAG:
@@ -155,27 +160,12 @@ def _check(new: NewDeposit, now: datetime) -> _Checked:
         ),
         chain_tx=None if new.chain_tx is None else formats.parse_chain_tx(chain.id, new.chain_tx),
         payer=None if new.payer is None else _payer(chain.id, new.payer),
+        terms=policies.terms(
+            asset, tolerance_bps=new.tolerance_bps, underpaid=new.underpaid, overpaid=new.overpaid, late=new.late
+        ),
         deadline_at=_deadline(new.deadline_at, now),
         metadata=_kept_metadata(new.metadata),
     )
-
-
-def _check_units(new: NewDeposit, units_min: int) -> None:
-    units = new.units_expected
-    if units is not None:
-        if not _is_whole(units) or not 0 < units <= UNITS_MAX:
-            raise InvalidRequestError("units are an integer above zero of at most 38 digits", field="units")
-        if units < units_min:
-            raise InvalidRequestError(f"the smallest deposit of {new.asset} is {units_min} units", field="units")
-    if not _is_whole(new.tolerance_bps) or not 0 <= new.tolerance_bps <= TOLERANCE_MAX:
-        raise InvalidRequestError(f"the tolerance is 0 to {TOLERANCE_MAX} basis points", field="tolerance_bps")
-    blocks = new.confirmations
-    if blocks is not None and (not _is_whole(blocks) or not 1 <= blocks <= CONFIRMATIONS_MAX):
-        raise InvalidRequestError(f"confirmations are 1 to {CONFIRMATIONS_MAX} blocks", field="confirmations")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _payer(chain: str, address: str) -> str:
@@ -249,7 +239,10 @@ def _row(checked: _Checked, now: datetime) -> Deposit:
         chain_tx=checked.chain_tx,
         payer=checked.payer,
         units_expected=new.units_expected,
-        tolerance_bps=new.tolerance_bps,
+        value_currency=None if new.value is None else new.value.currency,
+        value_units=None if new.value is None else new.value.units,
+        tolerance_bps=checked.terms.tolerance_bps,
+        accepts=checked.terms.accepts,
         confirmations=new.confirmations,
         deadline_at=checked.deadline_at,
         details=new.metadata,
@@ -260,6 +253,7 @@ def _row(checked: _Checked, now: datetime) -> Deposit:
         confirmations_seen=0,
         units_recovered=0,
         units_short=0,
+        freezes=False,
         next_poll_at=first_poll(checked.chain, mode, now=now, deadline_at=checked.deadline_at),
         created_at=now,
         updated_at=now,
@@ -271,18 +265,21 @@ _INSERT = text(
     """
     WITH made AS (
       INSERT INTO deposits (id, tenant, chain, asset, account, mode, address, tag, chain_tx, payer, units_expected,
-                            tolerance_bps, confirmations, deadline_at, metadata, correlation_id, look_job_id, state,
-                            next_poll_at, created_at, updated_at)
-      SELECT id, tenant, chain, asset, account, mode, address, tag, chain_tx, payer, units_expected, tolerance_bps,
-             confirmations, deadline_at, metadata, correlation_id, look_job_id, :state, next_poll_at, :now, :now
+                            value_currency, value_units, tolerance_bps, accepts, confirmations, deadline_at, metadata,
+                            correlation_id, look_job_id, state, next_poll_at, created_at, updated_at)
+      SELECT id, tenant, chain, asset, account, mode, address, tag, chain_tx, payer, units_expected,
+             value_currency, value_units, tolerance_bps, string_to_array(accepts, ','), confirmations, deadline_at,
+             metadata, correlation_id, look_job_id, :state, next_poll_at, :now, :now
       FROM unnest(cast(:ids AS uuid[]), cast(:tenants AS text[]), cast(:chains AS text[]), cast(:assets AS text[]),
                   cast(:accounts AS text[]), cast(:modes AS text[]), cast(:addresses AS text[]),
                   cast(:tags AS text[]), cast(:chain_txs AS text[]), cast(:payers AS text[]), cast(:units AS numeric[]),
-                  cast(:tolerances AS int[]), cast(:confirmations AS int[]), cast(:deadlines AS timestamptz[]),
+                  cast(:currencies AS text[]), cast(:values AS numeric[]), cast(:tolerances AS int[]),
+                  cast(:accepted AS text[]), cast(:confirmations AS int[]), cast(:deadlines AS timestamptz[]),
                   cast(:metadata AS jsonb[]), cast(:correlation_ids AS text[]), cast(:look_job_ids AS uuid[]),
                   cast(:polls AS timestamptz[]))
-        AS new (id, tenant, chain, asset, account, mode, address, tag, chain_tx, payer, units_expected, tolerance_bps,
-                confirmations, deadline_at, metadata, correlation_id, look_job_id, next_poll_at)
+        AS new (id, tenant, chain, asset, account, mode, address, tag, chain_tx, payer, units_expected,
+                value_currency, value_units, tolerance_bps, accepts, confirmations, deadline_at, metadata,
+                correlation_id, look_job_id, next_poll_at)
       RETURNING id
     )
     INSERT INTO deposit_events (deposit_id, at, event, state_after, detail)
@@ -306,7 +303,10 @@ def _write(session: Session, rows: Sequence[Deposit], metadata: Sequence[str]) -
             "chain_txs": [row.chain_tx for row in rows],
             "payers": [row.payer for row in rows],
             "units": [None if row.units_expected is None else str(row.units_expected) for row in rows],
+            "currencies": [row.value_currency for row in rows],
+            "values": [None if row.value_units is None else str(row.value_units) for row in rows],
             "tolerances": [row.tolerance_bps for row in rows],
+            "accepted": [",".join(row.accepts) for row in rows],  # arrays of unequal length are no array
             "confirmations": [row.confirmations for row in rows],
             "deadlines": [row.deadline_at for row in rows],
             "metadata": list(metadata),

@@ -34,6 +34,8 @@ class Assets:
     native: str | None
     tokens: Mapping[str, str]
     """Contract in lower case -> CAIP-19 id."""
+    fee_on_transfer: frozenset[str] = frozenset()
+    """Contracts whose logs may tell more than arrives."""
 
 
 def quantity(value: object) -> int:

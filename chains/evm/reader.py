@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from chains import formats
-from chains.base import Block, ChainTx, Head, NodeHealth, Scan
+from chains import agreement, formats
+from chains.base import Block, ChainTx, Head, NodeHealth, Scan, Transfer
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import MalformedError, RefusedError, WrongChainError
 from chains.evm import parse
+from chains.evm.arrived import measured
 from chains.evm.rpc import EvmEndpoint
 from chains.evm.scanning import Scanner
 from chains.http import Call
@@ -42,6 +44,9 @@ class EvmReader:
             chain=chain.id,
             native=next((asset.id for asset in assets if asset.contract is None), None),
             tokens={asset.contract: asset.id for asset in assets if asset.contract is not None},
+            fee_on_transfer=frozenset(
+                asset.contract for asset in assets if asset.contract is not None and asset.fee_on_transfer
+            ),
         )
         endpoints = [
             EvmEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
@@ -70,10 +75,14 @@ class EvmReader:
         return {id_: found[name] for id_, name in canonical.items()}
 
     def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
-        """Alike is what has the same status, block and transfers."""
         canonical = self._canonical(ids)
-        found = self._nodes.agreed(lambda endpoint: self._chain_txs(endpoint, canonical.values()))
-        return {id_: found[name] for id_, name in canonical.items()}
+
+        def read(endpoint: EvmEndpoint) -> agreement.Told:
+            newest = parse.quantity(endpoint.ask([("eth_blockNumber", [])])[0])
+            return agreement.Told(newest=newest, chain_txs=self._chain_txs(endpoint, canonical.values()))
+
+        told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)
+        return {id_: told.chain_txs[name] for id_, name in canonical.items()}
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         """A nonce is used up when the sender's next one is higher. Raises ValueError for what is no input."""
@@ -120,7 +129,25 @@ class EvmReader:
         for id_ in wanted:
             calls += [("eth_getTransactionByHash", [id_]), ("eth_getTransactionReceipt", [id_])]
         answers = iter(endpoint.ask(calls))
-        return {id_: parse.chain_tx(id_, next(answers), next(answers), self._assets) for id_ in wanted}
+        found = {id_: parse.chain_tx(id_, next(answers), next(answers), self._assets) for id_ in wanted}
+        return self._measured(endpoint, found) if self._assets.fee_on_transfer else found
+
+    def _measured(self, endpoint: EvmEndpoint, found: Mapping[str, ChainTx]) -> dict[str, ChainTx]:
+        """With what arrived of tokens whose logs may tell more."""
+        transfers = [transfer for chain_tx in found.values() for transfer in chain_tx.transfers]
+        hashes = {
+            t.block_hash for t in transfers if t.contract is not None and t.contract in self._assets.fee_on_transfer
+        }
+        blocks = [
+            parse.block(raw) for raw in endpoint.ask([("eth_getBlockByHash", [h, False]) for h in sorted(hashes)])
+        ]
+        parents = {block.hash: block.parent_hash for block in blocks}
+        if parents.keys() != hashes:
+            raise MalformedError("not the block that was asked for")
+        counted: dict[str, list[Transfer]] = {id_: [] for id_ in found}
+        for transfer in measured(endpoint, self._assets, transfers, parents):
+            counted[transfer.chain_tx].append(transfer)
+        return {id_: replace(chain_tx, transfers=tuple(counted[id_])) for id_, chain_tx in found.items()}
 
     def _verify(self, endpoint: EvmEndpoint) -> None:
         """A node of another chain would show the right address with the wrong money: nothing of it is believed."""

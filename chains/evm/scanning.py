@@ -1,39 +1,29 @@
 """Reading a range of blocks so that what comes back is of one fork, or nothing comes back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
 
 from chains.base import Block, Scan, Transfer
 from chains.errors import MalformedError, RefusedError
 from chains.evm import parse
+from chains.evm.arrived import measured
 from chains.evm.rpc import EvmEndpoint
+from chains.fit import Fit
 from chains.http import CALLS_MAX, Call
 from core.errors import TransientError
 
 ADDRESSES_MAX = 200
 """Addresses in one eth_getLogs filter."""
 
+BULK_FROM = 2_000
+"""From so many addresses on, every transfer of the registered tokens is fetched and looked through here: ten filters
+and more cost the node more than the transfers cost the line."""
+
 BLOCKS_MAX = 10
 """Full blocks in one HTTP request: a busy one is a megabyte, and geth ends a batch's answer at 25."""
 
-T = TypeVar("T")
-
-
-def halving(first: int, last: int, read: Callable[[int, int], list[T]]) -> list[T]:
-    """What `read(first, last)` returns; where the node refuses, both halves of the range, down to single items.
-
-    Vendors agree neither on their limits nor on the error that tells of one, so any refusal may mean "too much". One
-    that means something else comes again for the single item, after log2 of the range requests.
-    """
-    try:
-        return read(first, last)
-    except RefusedError:
-        if first == last:
-            raise
-    middle = (first + last) // 2
-    return [*halving(first, middle, read), *halving(middle + 1, last, read)]
+Filter = dict[str, object]
 
 
 class Scanner:
@@ -51,20 +41,21 @@ class Scanner:
         candidates = []
         step = BLOCKS_MAX if self._watched else CALLS_MAX
         for start in range(first, last + 1, step):
-            candidates += halving(start, min(start + step - 1, last), self._read_blocks)
+            candidates += self._read_blocks(start, min(start + step - 1, last))
         for parent, child in pairwise(self._blocks[number] for number in range(first, last + 1)):
             if child.parent_hash != parent.hash:
                 raise self._changed()
         found = self._native(candidates)
-        step = ADDRESSES_MAX * (CALLS_MAX - 1)
-        for start in range(0, len(self._addresses), step):
-            found += self._tokens(first, last, self._addresses[start : start + step])
+        if self._watched:
+            found += self._tokens(first, last)
         dated = []
         for transfer in found:
             block = self._blocks.get(transfer.block_number)
             if block is None or block.hash != transfer.block_hash:
                 raise self._changed()
             dated.append(replace(transfer, block_time=block.time))
+        parents = {block.hash: block.parent_hash for block in self._blocks.values()}
+        dated = measured(self._endpoint, self._assets, dated, parents)
         dated.sort(key=lambda transfer: (transfer.block_number, transfer.chain_tx, transfer.index))
         return Scan(blocks=tuple(self._blocks[number] for number in range(first, last + 1)), transfers=tuple(dated))
 
@@ -100,53 +91,104 @@ class Scanner:
             found += [transfer for transfer in chain_tx.transfers if transfer.contract is None]
         return found
 
-    def _tokens(self, first: int, last: int, addresses: Sequence[str]) -> list[Transfer]:
-        """Token transfers by their logs.
+    def _tokens(self, first: int, last: int) -> list[Transfer]:
+        """Token transfers by their logs."""
+        known = sorted(self._assets.tokens)
+        if len(self._addresses) >= BULK_FROM:
+            # Tokens that are not in the registry stay unseen here: they are no money.
+            return self._fitting(first, last, [_filter(contracts=known)], self._endpoint.bulk_span) if known else []
+        found = []
+        # All filters of one range go into one request, which ends with a block.
+        step = ADDRESSES_MAX * max(1, self._endpoint.calls_max - 1)
+        for start in range(0, len(self._addresses), step):
+            part = self._addresses[start : start + step]
+            filters = [
+                _filter(recipients=part[place : place + ADDRESSES_MAX]) for place in range(0, len(part), ADDRESSES_MAX)
+            ]
+            found += self._fitting(first, last, filters, self._endpoint.span)
+        return found
 
-        An empty answer about logs looks the same from a node that has none and from one that lags or was reorganised.
-        So each request ends with the range's last block: in the same answer as the logs, its hash vouches for every
-        block before it.
-        """
+    def _fitting(self, first: int, last: int, filters: Sequence[Filter], span: Fit) -> list[Transfer]:
+        """In parts that the node takes, by what it took before."""
 
         def read(first: int, last: int) -> list[Transfer]:
             try:
-                return ask(first, last, None)
+                found = self._vouched(first, last, filters)
             except RefusedError:
-                if first < last or not self._assets.tokens:
-                    raise
-            # One block alone is too much: somebody filled it with events of a worthless token, which costs a few
-            # dollars. Known tokens can't be forged, so theirs are never that many.
-            return ask(first, last, sorted(self._assets.tokens))
+                if first == last:
+                    return self._of_block(first, filters)
+                middle = (first + last) // 2
+                found = [*read(first, middle), *read(middle + 1, last)]
+                span.refused(last - first + 1)
+            else:
+                span.taken(last - first + 1)
+            return found
 
-        def ask(first: int, last: int, contracts: Sequence[str] | None) -> list[Transfer]:
-            calls: list[Call] = [
-                ("eth_getLogs", [_filter(first, last, addresses[start : start + ADDRESSES_MAX], contracts)])
-                for start in range(0, len(addresses), ADDRESSES_MAX)
-            ]
-            *answers, tip = self._endpoint.ask([*calls, ("eth_getBlockByNumber", [hex(last), False])])
-            if tip is None or parse.block(tip).hash != self._blocks[last].hash:
-                raise self._changed()
-            found = [
+        found: list[Transfer] = []
+        while first <= last:
+            end = min(last, first + span.now - 1)
+            found += read(first, end)
+            first = end + 1
+        return found
+
+    def _vouched(self, first: int, last: int, filters: Sequence[Filter]) -> list[Transfer]:
+        """An empty answer about logs looks the same from a node that has none and from one that lags or was
+        reorganised. So the request ends with the range's last block: in the same answer as the logs, its hash vouches
+        for every block before it.
+        """
+        span = {"fromBlock": hex(first), "toBlock": hex(last)}
+        calls: list[Call] = [("eth_getLogs", [span | each]) for each in filters]
+        *answers, tip = self._endpoint.ask_together([*calls, ("eth_getBlockByNumber", [hex(last), False])])
+        if tip is None or parse.block(tip).hash != self._blocks[last].hash:
+            raise self._changed()
+        return self._transfers(answers, filters)
+
+    def _of_block(self, number: int, filters: Sequence[Filter]) -> list[Transfer]:
+        """One block alone, by its hash (EIP-234): a node that lacks it says so. For nodes that take no batches, and for
+        blocks that are too much: somebody may have filled one with events of a worthless token, which costs a few
+        dollars. Known tokens can't be forged, so theirs are never that many.
+        """
+        block = {"blockHash": self._blocks[number].hash}
+        known = sorted(self._assets.tokens)
+
+        def read(filters: Sequence[Filter]) -> list[Transfer]:
+            return self._transfers(self._endpoint.ask([("eth_getLogs", [block | each]) for each in filters]), filters)
+
+        try:
+            return read(filters)
+        except RefusedError:
+            if not known or all("address" in each for each in filters):
+                raise
+        return read([each | {"address": known} for each in filters])
+
+    def _transfers(self, answers: Sequence[object], filters: Sequence[Filter]) -> list[Transfer]:
+        found = []
+        for answer, each in zip(answers, filters, strict=True):
+            theirs = [
                 transfer
-                for answer in answers
                 for log in parse.listing(answer)
                 if (transfer := parse.token_transfer(log, self._assets)) is not None
             ]
-            if any(transfer.recipient.lower() not in self._watched for transfer in found):
+            watched = [transfer for transfer in theirs if transfer.recipient.lower() in self._watched]
+            if _names_recipients(each) and len(watched) < len(theirs):
                 raise MalformedError("a log that was not asked for")
-            return found
-
-        return halving(first, last, read)
+            if "address" in each and any(transfer.asset is None for transfer in watched):
+                raise MalformedError("a log that was not asked for")
+            found += watched
+        return found
 
     def _changed(self) -> TransientError:
         return TransientError(f"the chain changed under the scan ({self._endpoint.label})")
 
 
-def _filter(first: int, last: int, addresses: Sequence[str], contracts: Sequence[str] | None) -> dict[str, object]:
-    recipients = ["0x" + address.removeprefix("0x").rjust(64, "0") for address in addresses]
-    made: dict[str, object] = {
-        "fromBlock": hex(first),
-        "toBlock": hex(last),
-        "topics": [parse.TRANSFER_TOPIC, None, recipients],
-    }
+def _filter(*, recipients: Sequence[str] | None = None, contracts: Sequence[str] | None = None) -> Filter:
+    made: Filter = {"topics": [parse.TRANSFER_TOPIC]}
+    if recipients is not None:
+        words = ["0x" + address.removeprefix("0x").rjust(64, "0") for address in recipients]
+        made["topics"] = [parse.TRANSFER_TOPIC, None, words]
     return made if contracts is None else made | {"address": list(contracts)}
+
+
+def _names_recipients(each: Filter) -> bool:
+    topics = each["topics"]
+    return isinstance(topics, list) and len(topics) > 1

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains.base import TxStatus
+from chains.errors import MalformedError
 from chains.evm import parse
 
 TOKEN = "0x" + "aa" * 20
@@ -70,17 +71,17 @@ def test_a_log_of_another_shape_is_no_transfer_and_no_error(changes: dict[str, A
     "value", [None, 7, True, "", "7", "0x", "0xg", "0x" + "1" * 65, "-0x1", " 0x1", "0x1\n", "0x٣", [], {}]
 )
 def test_what_is_no_quantity(value: object) -> None:
-    with pytest.raises(parse.MalformedError):
+    with pytest.raises(MalformedError):
         parse.quantity(value)
 
 
 def test_a_receipt_with_a_log_of_another_block_is_malformed() -> None:
-    with pytest.raises(parse.MalformedError, match="another block"):
+    with pytest.raises(MalformedError, match="another block"):
         parse.chain_tx(TX, TX_JSON, RECEIPT | {"logs": [log(blockHash=TX)]}, ASSETS)
 
 
 def test_a_receipt_with_a_log_of_another_transaction_is_malformed() -> None:
-    with pytest.raises(parse.MalformedError, match="another transaction"):
+    with pytest.raises(MalformedError, match="another transaction"):
         parse.chain_tx(TX, TX_JSON, RECEIPT | {"logs": [log(transactionHash=BLOCK)]}, ASSETS)
 
 
@@ -116,12 +117,12 @@ def test_a_whole_reading() -> None:
 )
 def test_any_json_is_read_or_malformed(tx: Any, receipt: Any, block: dict[str, Any]) -> None:
     tx, receipt = (good | odd if isinstance(odd, dict) else odd for good, odd in ((TX_JSON, tx), (RECEIPT, receipt)))
-    with suppress(parse.MalformedError):
+    with suppress(MalformedError):
         found = parse.chain_tx(TX, tx, receipt, ASSETS)
         assert found.id == TX
         if found.status is not TxStatus.SUCCEEDED:
             assert found.transfers == ()
         if found.status in (TxStatus.SUCCEEDED, TxStatus.REVERTED):
             assert found.block_hash == tx["blockHash"] == receipt["blockHash"]
-    with suppress(parse.MalformedError):
+    with suppress(MalformedError):
         assert parse.block(BLOCK_JSON | block).time.tzinfo is not None

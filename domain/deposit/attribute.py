@@ -18,10 +18,10 @@ from config.assets import registry
 from core.errors import InvariantError
 from core.ids import new_id
 from core.money import UNITS_MAX
-from domain.deposit import queries, tags, valuation, verdicts
+from domain.deposit import policies, queries, tags, valuation, verdicts
 from domain.deposit.models import Deposit, DepositEvent
 from domain.deposit.record import attach, claim
-from domain.deposit.states import DEPOSIT, DepositState, Mode, Reason
+from domain.deposit.states import DEPOSIT, DepositState, Mode
 from domain.deposit.valuation import Rate
 
 log = structlog.stdlib.get_logger(__name__)
@@ -181,7 +181,7 @@ def _unexpected(session: Session, transfer: Transfer, owner: _Owner, now: dateti
         tag=owner.tag,
         chain_tx=transfer.chain_tx,
         tolerance_bps=0,
-        accepts=[Reason.UNEXPECTED] if registry().assets[transfer.asset].unexpected == "credit" else [],
+        accepts=policies.unexpected(registry().assets[transfer.asset]),
         deadline_at=_time(transfer),
         details={},
         state=DEPOSIT.initial,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import structlog
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
@@ -19,8 +18,6 @@ from core.errors import ConflictError, InvalidRequestError, InvariantError, NotF
 from core.ids import new_id
 from domain.deposit import queries
 from domain.deposit.models import DepositWallet
-
-log = structlog.stdlib.get_logger(__name__)
 
 INDICES = 2**31
 """Children of a key that are not hardened (BIP-32)."""
@@ -72,7 +69,6 @@ def add(session: Session, tenant: str, chain: str, key: str, *, actor: str) -> D
         session.add(mine)
     mine.closed_at = mine.closed_by = None
     session.flush()
-    log.info("wallet.opened", wallet_id=str(mine.id), tenant=tenant, chain=chain, actor=actor)
     return mine
 
 
@@ -87,7 +83,6 @@ def close(session: Session, wallet_id: UUID, *, actor: str) -> DepositWallet:
     if wallet.closed_at is None:
         wallet.closed_at, wallet.closed_by = clock.now(), actor
         session.flush()
-        log.info("wallet.closed", wallet_id=str(wallet_id), tenant=wallet.tenant, chain=wallet.chain, actor=actor)
     return wallet
 
 

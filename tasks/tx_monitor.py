@@ -4,7 +4,10 @@ from uuid import UUID
 
 from chains import registry
 from domain.deposit import service
-from tasks.base import task
+from domain.rates.service import rate_at
+from tasks.base import task, worker_name
+
+service.use_rates(rate_at)
 
 
 @task("tx_monitor.look")
@@ -16,13 +19,17 @@ def look(deposit_id: UUID) -> None:
 @task("tx_monitor.poll")
 def poll(chain: str) -> None:
     """Look at every deposit of the chain that is due."""
-    service.poll(registry.get(chain))
+    reader = registry.get(chain)
+    service.poll(reader)
+    service.keep_health(reader, process=worker_name())
 
 
 @task("tx_monitor.scan")
 def scan(chain: str) -> None:
     """Scan the chain's new blocks for transfers to the addresses of owners."""
-    service.scan(registry.get(chain))
+    reader = registry.get(chain)
+    service.scan(reader)
+    service.keep_health(reader, process=worker_name())
 
 
 @task("tx_monitor.rescan")

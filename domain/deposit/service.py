@@ -1,7 +1,8 @@
 """Deposits: what other parts of the platform may ask for. The steps are in the modules beside this one."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -14,7 +15,9 @@ from domain.deposit.create import NewDeposit, create, create_many
 from domain.deposit.destinations import payment_uri
 from domain.deposit.follow import chain_of, look, poll
 from domain.deposit.models import ChainCoverage, ChainCursor, ChainRescan, Deposit, DepositEvent
+from domain.deposit.nodes import NodeState, keep_health, node_states
 from domain.deposit.pace import period
+from domain.deposit.policies import Value
 from domain.deposit.release import release
 from domain.deposit.rescan import chain_of_rescan, rescan
 from domain.deposit.rescan import request as request_rescan
@@ -22,10 +25,12 @@ from domain.deposit.scan import restart as restart_scan
 from domain.deposit.scan import scan
 from domain.deposit.scan_queries import coverage, rescans
 from domain.deposit.scan_queries import rescan as get_rescan
-from domain.deposit.states import DepositState, Mode, Reason
-from domain.deposit.status import ChainStatus, statuses, wanted
+from domain.deposit.states import DepositState, Mode, Reason, Wait
+from domain.deposit.status import FAILING_LATELY, ChainStatus, statuses, wanted
+from domain.deposit.valuation import use_rates
 
 __all__ = [
+    "FAILING_LATELY",
     "ChainCoverage",
     "ChainCursor",
     "ChainRescan",
@@ -36,13 +41,18 @@ __all__ = [
     "Gap",
     "Mode",
     "NewDeposit",
+    "NodeState",
     "OwnAddress",
     "Reason",
     "Route",
+    "Value",
+    "Wait",
+    "Waiting",
     "addresses_of",
     "chain_of",
     "chain_of_rescan",
     "count_by_state",
+    "count_waiting",
     "coverage",
     "create",
     "create_many",
@@ -51,7 +61,9 @@ __all__ = [
     "get",
     "get_rescan",
     "history",
+    "keep_health",
     "look",
+    "node_states",
     "own_address",
     "page",
     "payment_uri",
@@ -65,6 +77,7 @@ __all__ = [
     "restart_scan",
     "scan",
     "statuses",
+    "use_rates",
     "wanted",
 ]
 
@@ -86,13 +99,34 @@ def page(
     state: DepositState | None = None,
     before: UUID | None = None,
     limit: int = 50,
+    owed: bool = False,
+    waiting: bool = False,
 ) -> Sequence[Deposit]:
-    """Newest first. `before` is the id of the last deposit of the page before."""
-    return queries.page(session, tenant=tenant, state=state, before=before, limit=limit)
+    """Newest first. `before` is the id of the last deposit of the page before.
+
+    `owed`: those whose undoing left a debt or a frozen account. `waiting`: those that wait for a node or a rate.
+    """
+    return queries.page(session, tenant=tenant, state=state, before=before, limit=limit, owed=owed, waiting=waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Deposits of a chain that are not booked for want of the same."""
+
+    chain: str
+    what: Wait
+    count: int
+    since: datetime
+    """The one that has waited longest."""
+
+
+def count_waiting(session: Session) -> Sequence[Waiting]:
+    """What is held up: because nodes disagree, no second one answers, or no rate is known."""
+    return [Waiting(row[0], Wait(row[1]), row[2], row[3]) for row in queries.count_waiting(session)]
 
 
 def count_by_state(session: Session) -> dict[str, int]:
-    """How many deposits that are not final are in each state."""
+    """How many deposits that are not final are in each state, and all that are suspended: they wait for a person."""
     return queries.count_live(session)
 
 

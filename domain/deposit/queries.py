@@ -183,14 +183,15 @@ def count_live(session: Session) -> dict[str, int]:
     return counts
 
 
-def count_waiting(session: Session) -> Sequence[Row[Any]]:
+def count_waiting(session: Session) -> list[tuple[str, str, int, datetime]]:
     """(chain, what for, how many, since when the oldest) of the deposits that are deep enough and held up."""
-    return session.execute(
+    rows = session.execute(
         select(Deposit.chain, Deposit.waits_for, func.count(), func.min(Deposit.waits_since))
         .where(Deposit.waits_for.is_not(None))
         .group_by(Deposit.chain, Deposit.waits_for)
         .order_by(Deposit.chain, Deposit.waits_for)
-    ).all()
+    )
+    return [(row[0], row[1] or "", row[2], row[3]) for row in rows]
 
 
 def lock(session: Session, deposit_id: UUID) -> Deposit | None:

@@ -122,7 +122,7 @@ class Waiting:
 
 def count_waiting(session: Session) -> Sequence[Waiting]:
     """What is held up: because nodes disagree, no second one answers, or no rate is known."""
-    return [Waiting(row[0], Wait(row[1]), row[2], row[3]) for row in queries.count_waiting(session)]
+    return [Waiting(chain, Wait(what), count, since) for chain, what, count, since in queries.count_waiting(session)]
 
 
 def count_by_state(session: Session) -> dict[str, int]:

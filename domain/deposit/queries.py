@@ -245,7 +245,9 @@ def lock_waiting(
     addresses = [*given, *(address for address, _ in tagged)]
     tags = ["" for _ in given] + [tag for _, tag in tagged]
     asked = select(
-        func.unnest(literal(addresses, ARRAY(Text)), literal(tags, ARRAY(Text))).table_valued("address", "tag")
+        func.unnest(literal(addresses, ARRAY(Text)), literal(tags, ARRAY(Text)))
+        .table_valued("address", "tag")
+        .render_derived()
     )
     return session.scalars(
         select(Deposit)

@@ -1,7 +1,7 @@
 """What Prometheus reads. Requests are counted in this process; queues and money are read from the database."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
 
 from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from core import db, jobs
+from domain.deposit.service import ChainStatus
 from ledger import audit
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -17,12 +18,13 @@ READ_EVERY = 2.0
 """Seconds for which what was read of the database is told again: however many ask, it is asked no more often."""
 
 CountDeposits = Callable[[], Mapping[str, int]]
+ReadChains = Callable[[], Iterable[ChainStatus]]
 
 
 class Metrics:
     """One registry an app, so that several may live in one process."""
 
-    def __init__(self, count_deposits: CountDeposits) -> None:
+    def __init__(self, count_deposits: CountDeposits, read_chains: ReadChains) -> None:
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -33,7 +35,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.registry.register(DatabaseCollector(count_deposits))
+        self.registry.register(DatabaseCollector(count_deposits, read_chains))
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         # Any word may come as a method; only those that lead somewhere become a label of their own.
@@ -44,8 +46,9 @@ class Metrics:
 class DatabaseCollector(Collector):
     """Queues, deposits and the books, as the database knows them: the same from whichever process is asked."""
 
-    def __init__(self, count_deposits: CountDeposits) -> None:
+    def __init__(self, count_deposits: CountDeposits, read_chains: ReadChains) -> None:
         self._count_deposits = count_deposits
+        self._read_chains = read_chains
         self._lock = Lock()
         self._read_at = float("-inf")
         self._families: list[GaugeMetricFamily] = []
@@ -67,6 +70,7 @@ class DatabaseCollector(Collector):
                 depths = jobs.depths(session)
                 books = audit.status(session)
             deposits = self._count_deposits()
+            chains = list(self._read_chains())
         except SQLAlchemyError:
             up.add_metric([], 0)
             return [up]
@@ -83,7 +87,24 @@ class DatabaseCollector(Collector):
         by_state = GaugeMetricFamily("tallyrail_deposits", "Deposits by state", labels=["state"])
         for state, count in deposits.items():
             by_state.add_metric([state], count)
-        return [up, by_status, oldest, by_state, *_books(books)]
+        return [up, by_status, oldest, by_state, *_chains(chains), *_books(books)]
+
+
+def _chains(statuses: Iterable[ChainStatus]) -> list[GaugeMetricFamily]:
+    gaps = GaugeMetricFamily("tallyrail_chain_gap_blocks", "Blocks that the scan has passed over", labels=["chain"])
+    lags = GaugeMetricFamily("tallyrail_chain_lag_blocks", "Blocks still to be scanned", labels=["chain"])
+    ages = GaugeMetricFamily(
+        "tallyrail_chain_head_age_seconds", "How old the newest block is that a node told of", labels=["chain"]
+    )
+    stopped = GaugeMetricFamily("tallyrail_chain_stopped", "1 if the scan waits for a person", labels=["chain"])
+    for status in statuses:
+        gaps.add_metric([status.chain], status.gap_blocks)
+        stopped.add_metric([status.chain], status.is_stopped)
+        if status.lag_blocks is not None:
+            lags.add_metric([status.chain], status.lag_blocks)
+        if status.head_age is not None:
+            ages.add_metric([status.chain], status.head_age.total_seconds())
+    return [gaps, lags, ages, stopped]
 
 
 def _books(status: audit.Status) -> list[GaugeMetricFamily]:

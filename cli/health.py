@@ -1,18 +1,16 @@
 """`tallyrail health`."""
 
-from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import typer
 from redis.exceptions import RedisError
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cli.output import Column, age, document, table
 from config.queues import QUEUES
 from core import db, jobs, redis
-from domain.deposit.models import ChainCursor
+from domain.deposit import service as deposits
 from domain.health import service as heartbeats
 
 PARTS = (*QUEUES, "relay", "beat")
@@ -34,6 +32,9 @@ CHAINS = (
     Column("Chain", "chain"),
     Column("State", "state"),
     Column("Next block", "next_block", right=True),
+    Column("Behind", "lag_blocks", right=True),
+    Column("Gaps", lambda row: row["gap_blocks"] or "none", right=True),
+    Column("Newest block", lambda row: "" if row["head_age"] is None else f"{age(row['head_age'])} old", right=True),
     Column("Last read", lambda row: "never" if row["read_age"] is None else f"{age(row['read_age'])} ago", right=True),
     Column("Error", lambda row: str(row["error"] or "").strip().split("\n", 1)[0], free=True),
 )
@@ -51,7 +52,7 @@ def health(*, stale_after: int, as_json: bool) -> bool:
     well = (
         redis_answers
         and all(part["state"] == "fresh" for part in parts)
-        and all(chain["state"] in {"running", "failing lately"} for chain in chains)
+        and all(chain["state"] in {"running", "failing lately"} and not chain["gap_blocks"] for chain in chains)
     )
     queues = [
         {
@@ -76,29 +77,29 @@ def health(*, stale_after: int, as_json: bool) -> bool:
     return well
 
 
-def chain_rows(session: Session, limit: timedelta = timedelta(minutes=1)) -> list[dict[str, Any]]:
+def chain_rows(session: Session, limit: timedelta = deposits.FAILING_LATELY) -> list[dict[str, Any]]:
     """Every chain that was ever read here. A failure is news for as long as a heartbeat may be old."""
-    rows: Iterable[Any] = session.execute(
-        select(
-            ChainCursor,
-            (func.now() - ChainCursor.last_read_at).label("read_age"),
-            (func.now() - ChainCursor.failing_since).label("failing_for"),
-        ).order_by(ChainCursor.chain)
-    )
-    found = []
-    for cursor, read_age, failing_for in rows:
-        failing = "running" if failing_for is None else "failing" if failing_for > limit else "failing lately"
-        found.append(
-            {
-                "chain": cursor.chain,
-                "state": "stopped" if cursor.status == "stopped" else failing,
-                "next_block": cursor.next_block,
-                "read_age": read_age,
-                "failing_for": failing_for,
-                "error": cursor.last_error,
-            }
-        )
-    return found
+    return [
+        {
+            "chain": status.chain,
+            "state": status.state(lately=limit),
+            "next_block": status.cursor.next_block,
+            "next_scan_at": status.cursor.next_scan_at,
+            "head_number": status.cursor.head_number,
+            "head_age": status.head_age,
+            "lag_blocks": status.lag_blocks,
+            "gap_blocks": status.gap_blocks,
+            "range_blocks": status.cursor.range_blocks,
+            "read_age": _since(status.now, status.cursor.last_read_at),
+            "failing_for": _since(status.now, status.cursor.failing_since),
+            "error": status.cursor.last_error,
+        }
+        for status in deposits.statuses(session)
+    ]
+
+
+def _since(now: datetime, at: datetime | None) -> timedelta | None:
+    return None if at is None else now - at
 
 
 def _state(old: timedelta | None, limit: timedelta) -> str:

@@ -42,11 +42,15 @@ class Scope(StrEnum):
     JOURNALS_WRITE = "journals:write"
     HOLDS_READ = "holds:read"
     HOLDS_WRITE = "holds:write"
+    CHAINS_READ = "chains:read"
+    CHAINS_WRITE = "chains:write"
 
     @property
     def on_request(self) -> bool:
-        """Whether a key has it by name only: who has these moves money between any accounts of the tenant."""
-        return self in (Scope.JOURNALS_WRITE, Scope.HOLDS_WRITE)
+        """Whether a key has it by name only: with these one moves money between any accounts of the tenant, or has
+        chains read for all tenants.
+        """
+        return self in (Scope.JOURNALS_WRITE, Scope.HOLDS_WRITE, Scope.CHAINS_WRITE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ class ChainStatus:
         return None if told is None else max(self.now - told, timedelta(0))
 
     @property
+    def is_stopped(self) -> bool:
+        return self.cursor.status == STOPPED
+
+    @property
     def is_stalled(self) -> bool:
         """The nodes answer, and the chain does not move. By its own clock, and by ours in case its is off."""
         cursor = self.cursor
@@ -58,7 +62,7 @@ class ChainStatus:
     def state(self, *, lately: timedelta = FAILING_LATELY) -> str:
         """`stopped`, `failing`, `failing lately`, `stalled` or `running`."""
         cursor = self.cursor
-        if cursor.status == STOPPED:
+        if self.is_stopped:
             return STOPPED
         if cursor.failing_since is not None:
             return "failing" if self.now - cursor.failing_since > lately else "failing lately"

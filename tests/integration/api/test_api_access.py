@@ -88,6 +88,8 @@ NEEDS = [
     ("POST", "/v1/deposits", Scope.DEPOSITS_WRITE),
     ("GET", "/v1/deposits", Scope.DEPOSITS_READ),
     ("GET", f"/v1/deposits/{uuid4()}", Scope.DEPOSITS_READ),
+    ("POST", "/v1/addresses", Scope.DEPOSITS_WRITE),
+    ("GET", "/v1/addresses?account=user:42:available", Scope.DEPOSITS_READ),
     ("GET", "/v1/accounts/user:42:available", Scope.ACCOUNTS_READ),
     ("GET", "/v1/accounts/user:42:available/entries", Scope.ACCOUNTS_READ),
     ("GET", "/v1/accounts", Scope.ACCOUNTS_READ),
@@ -101,6 +103,10 @@ NEEDS = [
     ("POST", f"/v1/holds/{uuid4()}/void", Scope.HOLDS_WRITE),
     ("GET", "/v1/holds", Scope.HOLDS_READ),
     ("GET", f"/v1/holds/{uuid4()}", Scope.HOLDS_READ),
+    ("GET", "/v1/chains", Scope.CHAINS_READ),
+    ("GET", "/v1/chains/eip155:1", Scope.CHAINS_READ),
+    ("POST", "/v1/chains/eip155:1/rescans", Scope.CHAINS_WRITE),
+    ("GET", f"/v1/chains/eip155:1/rescans/{uuid4()}", Scope.CHAINS_READ),
 ]
 
 

@@ -1,5 +1,6 @@
 """`tallyrail chains`: how far each chain was read, what was not, and setting a stopped scan going again."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -8,8 +9,8 @@ from sqlalchemy import select
 from cli.acting import NOTHING_DONE, Actor, Commit, Reason, checked, user
 from cli.health import CHAINS, chain_rows
 from cli.nouns import noun
-from cli.output import AsJson, Column, details, document, listing, table
-from core import db
+from cli.output import AsJson, Column, age, details, document, listing, table
+from core import clock, db
 from core.errors import NotFoundError
 from domain.deposit import service as deposits
 from domain.deposit.models import ChainCursor
@@ -45,6 +46,19 @@ RESCANS = (
     Column("By", "actor"),
     Column("Because", "reason", free=True),
 )
+NODES = (
+    Column("Chain", "chain"),
+    Column("Node", "label"),
+    Column("State", lambda row: row["trouble"] or ("up" if row["up"] else "down")),
+    Column("Head", "head_number", right=True),
+    Column("Latency", lambda row: "" if row["latency_ms"] is None else f"{row['latency_ms']} ms", right=True),
+    Column("Calls", "calls", right=True),
+    Column("Failed", "failures", right=True),
+    Column("Processes", "processes", right=True),
+    Column("Seen", lambda row: f"{age(row['age'])} ago", right=True),
+    Column("Not asked until", "open_until"),
+    Column("Last error", lambda row: row["last_error"] or "", free=True),
+)
 
 
 @app.command("list")
@@ -53,6 +67,18 @@ def list_chains(*, as_json: AsJson = False) -> None:
     with db.transaction() as session:
         rows = chain_rows(session)
     listing("chains", rows, CHAINS, as_json=as_json, empty="No chain was read yet.")
+
+
+@app.command()
+def nodes(
+    chain: Annotated[str | None, typer.Argument(metavar="[CHAIN]", help="The CAIP-2 id. Default: all.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """How each endpoint does, as the workers saw it in the last minutes."""
+    with db.transaction() as session:
+        rows = [{**asdict(node), "age": clock.now() - node.updated_at} for node in deposits.node_states(session, chain)]
+    listing("nodes", rows, NODES, as_json=as_json, empty="No worker has asked a node lately.")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`tallyrail health`."""
 
+from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,6 +37,7 @@ CHAINS = (
     Column("Gaps", lambda row: row["gap_blocks"] or "none", right=True),
     Column("Newest block", lambda row: "" if row["head_age"] is None else f"{age(row['head_age'])} old", right=True),
     Column("Last read", lambda row: "never" if row["read_age"] is None else f"{age(row['read_age'])} ago", right=True),
+    Column("Held up", lambda row: ", ".join(f"{count} for {what}" for what, count in row["held_up"].items())),
     Column("Error", lambda row: str(row["error"] or "").strip().split("\n", 1)[0], free=True),
 )
 
@@ -79,6 +81,9 @@ def health(*, stale_after: int, as_json: bool) -> bool:
 
 def chain_rows(session: Session, limit: timedelta = deposits.FAILING_LATELY) -> list[dict[str, Any]]:
     """Every chain that was ever read here. A failure is news for as long as a heartbeat may be old."""
+    held_up: dict[str, dict[str, int]] = defaultdict(dict)
+    for waiting in deposits.count_waiting(session):
+        held_up[waiting.chain][waiting.what.value] = waiting.count
     return [
         {
             "chain": status.chain,
@@ -89,6 +94,7 @@ def chain_rows(session: Session, limit: timedelta = deposits.FAILING_LATELY) -> 
             "head_age": status.head_age,
             "lag_blocks": status.lag_blocks,
             "gap_blocks": status.gap_blocks,
+            "held_up": held_up.get(status.chain, {}),
             "range_blocks": status.cursor.range_blocks,
             "read_age": _since(status.now, status.cursor.last_read_at),
             "failing_for": _since(status.now, status.cursor.failing_since),

@@ -26,6 +26,11 @@ COLUMNS = (
     Column("Asset", "asset"),
     Column("Created", "created_at"),
 )
+OWED = (
+    Column("Owed", "units_short", right=True),
+    Column("Froze", lambda row: "yes" if row["freezes"] else ""),
+)
+WAITING = (Column("Waits for", "waits_for"), Column("Since", "waits_since"))
 HISTORY = (
     Column("At", "at"),
     Column("Event", "event"),
@@ -47,6 +52,8 @@ def _row(deposit: Deposit) -> dict[str, Any]:
         "asset": deposit.asset,
         "account": deposit.account,
         "address": deposit.address,
+        "tag": deposit.tag,
+        "payment_uri": deposits.payment_uri(deposit),
         "chain_tx": deposit.chain_tx,
         "payer": deposit.payer,
         "units_expected": _text(deposit.units_expected),
@@ -54,6 +61,15 @@ def _row(deposit: Deposit) -> dict[str, Any]:
         "units_received": _text(deposit.units_received),
         "amount_received": amounts.amount(deposit.units_received, deposit.asset, known),
         "units_short": _text(deposit.units_short),
+        "freezes": deposit.freezes,
+        "value_currency": deposit.value_currency,
+        "value_units": _text(deposit.value_units),
+        "accepts": deposit.accepts,
+        "waits_for": deposit.waits_for,
+        "waits_since": deposit.waits_since,
+        "priced_at": deposit.priced_at,
+        "agreed_at": deposit.agreed_at,
+        "disputed_at": deposit.disputed_at,
         "tolerance_bps": deposit.tolerance_bps,
         "confirmations": deposit.confirmations,
         "confirmations_seen": deposit.confirmations_seen,
@@ -85,17 +101,21 @@ def list_deposits(
     *,
     tenant: Annotated[str | None, typer.Option()] = None,
     state: Annotated[DepositState | None, typer.Option()] = None,
+    owed: Annotated[bool, typer.Option("--owed", help="Only what a reorg undid: a debt or a frozen account.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only what waits for a node or a rate.")] = False,
     limit: values.Limit = 50,
     cursor: Annotated[UUID | None, typer.Option(help="Go on after the page that named this cursor.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Deposits, newest first."""
     with db.transaction() as session:
-        found = deposits.page(session, tenant=tenant, state=state, before=cursor, limit=limit + 1)
+        found = deposits.page(
+            session, tenant=tenant, state=state, before=cursor, limit=limit + 1, owed=owed, waiting=waiting
+        )
     listing(
         "deposits",
         [_row(deposit) for deposit in found[:limit]],
-        COLUMNS,
+        (*COLUMNS, *(OWED if owed else ()), *(WAITING if waiting else ())),
         as_json=as_json,
         empty="There are no such deposits.",
         paged=True,
@@ -161,8 +181,17 @@ def _show(deposit: Deposit) -> None:
             "Account": deposit.account,
             "Expected": amounts.with_units(deposit.units_expected, deposit.asset, known),
             "Received": amounts.with_units(deposit.units_received, deposit.asset, known),
+            "Value": amounts.with_units(deposit.value_units, deposit.value_currency or "", known),
+            "Accepts": deposit.accepts or None,
+            "Waits for": deposit.waits_for,
+            "Since": deposit.waits_since,
+            "Agreed": deposit.agreed_at,
+            "Disputed": deposit.disputed_at,
+            "Account frozen by it": "yes" if deposit.freezes else None,
             "Owed": amounts.with_units(deposit.units_short or None, deposit.asset, known),
             "Address": deposit.address,
+            "Tag": deposit.tag,
+            "Payment URI": deposits.payment_uri(deposit),
             "Chain tx": deposit.chain_tx,
             "Block": deposit.block_number,
             "Block hash": deposit.block_hash,

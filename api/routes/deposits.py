@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Header
@@ -18,6 +18,7 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
 from sqlalchemy.orm import Session
 
@@ -28,14 +29,15 @@ from api.ingest import Kind
 from api.paging import Cursor, Limit, opened, seal
 from api.problems import Problem
 from api.responses import JSON
+from config.assets import Disposal
 from core import db
 from core.errors import InvalidRequestError, NotFoundError
 from core.money import UNITS_MAX
 from domain.access.service import Principal, Scope
 from domain.deposit import service as deposits
 from domain.deposit.models import Deposit, DepositEvent
-from domain.deposit.service import NewDeposit
-from domain.deposit.states import DepositState, Reason
+from domain.deposit.service import NewDeposit, Route, Value
+from domain.deposit.states import DepositState, Reason, Wait
 
 router = APIRouter(prefix="/v1/deposits", tags=["deposits"])
 
@@ -80,6 +82,7 @@ Time = Annotated[datetime, BeforeValidator(_time), Field(strict=False)]
 # PostgreSQL can't keep U+0000 in a text.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\u0000]*$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=200)]
+RouteWord = Annotated[Route, Field(strict=False)]
 Metadata = Annotated[
     dict[Annotated[Text, StringConstraints(min_length=1, max_length=100)], Text | int | bool | None],
     AfterValidator(_small),
@@ -104,11 +107,22 @@ EXAMPLES: list[JsonValue] = [
 ]
 
 
+class ValueRequest(BaseModel):
+    """What a payment must be worth, whatever it is paid in."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    currency: Word = Field(description="An asset of the registry, such as iso4217:USD")
+    units: Units
+    tolerance_bps: int | None = Field(default=None, ge=0, le=10_000, description="How far off it is still accepted")
+
+
 class DepositRequest(BaseModel):
     """A payment to watch for.
 
-    With `chain_tx` and `address`: that transaction. With `address` alone: whatever arrives there. With neither: an
-    address is allotted from the tenant's pool and told in the answer.
+    With `chain_tx` and `address`: that transaction. With `address` alone: whatever arrives there. With neither: on the
+    account's own address, which is allotted if it has none yet and told in the answer. With the route `tag`: what
+    arrives with the account's tag on a shared address; both are told in the answer.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": EXAMPLES})
@@ -116,20 +130,46 @@ class DepositRequest(BaseModel):
     asset: Word = Field(description="CAIP-19 id")
     account: Word = Field(description="The account to credit, such as user:42:available")
     units: Units | None = Field(default=None, description="What is expected; without it any amount will do")
+    value: ValueRequest | None = Field(
+        default=None, description="Instead of `units`: what it must be worth at the time of its block"
+    )
     chain: Word | None = Field(default=None, description="CAIP-2 id; may be left out, the asset says it")
     chain_tx: Word | None = Field(default=None, description="The transaction's hash; needs `address`")
     address: Word | None = Field(default=None, description="The recipient, one of the tenant's addresses")
-    payer: Word | None = Field(default=None, description="Only a transfer from this address counts")
-    tolerance_bps: int = Field(default=0, ge=0, le=10_000, description="How far off `units` is still accepted")
+    route: RouteWord = Field(
+        default=Route.ADDRESS, description="How the payment finds its owner: by an address of his own, or by his tag"
+    )
+    payer: Word | None = Field(
+        default=None, description="Only a transfer from this address counts; refused where the chain doesn't tell it"
+    )
+    tolerance_bps: int | None = Field(
+        default=None, ge=0, le=10_000, description="How far off `units` is still accepted; default: the asset's"
+    )
+    underpaid: Disposal | None = Field(
+        default=None, description="Credit what arrived, or suspend it; default: the asset's"
+    )
+    overpaid: Disposal | None = Field(default=None, description="The same for too much")
+    late: Disposal | None = Field(default=None, description="The same for what comes after the deadline")
     confirmations: int | None = Field(default=None, ge=1, le=10_000, description="Instead of the asset's own rule")
     deadline: Time | None = Field(default=None, description="Not seen by then: expired")
     metadata: Metadata = Field(default_factory=dict, description="Yours; given back with the deposit")
+
+    @model_validator(mode="after")
+    def _is_expected_in_one_way(self) -> Self:
+        if self.value is not None and (self.units is not None or self.tolerance_bps is not None):
+            raise ValueError("a payment is expected in units or by its value, with its own tolerance: not both")
+        return self
 
 
 class Links(BaseModel):
     deposit: str = Field(examples=["/v1/deposits/019aa3c0-0000-7000-8000-000000000001"])
     job: str | None = Field(default=None, description="The job that was asked for")
     jobs: str = Field(description="All jobs of this deposit")
+
+
+class ValueView(BaseModel):
+    currency: str
+    units: str
 
 
 class DepositView(BaseModel):
@@ -142,17 +182,24 @@ class DepositView(BaseModel):
     asset: str
     account: str
     address: str = Field(description="Where to pay")
+    tag: str | None = Field(description="What the payment must carry to be this account's; null: nothing")
+    payment_uri: str | None = Field(
+        description="For a QR code (BIP-21, EIP-681, Solana Pay); null where there is none, or nothing to be paid now"
+    )
     chain_tx: str | None
     payer: str | None
     units: str | None = Field(description="What is expected; null: any amount")
     units_received: str | None
+    value: ValueView | None = Field(description="What it must be worth; null: nothing was said of that")
     tolerance_bps: int
+    accepts: list[Reason] = Field(description="The reasons for which it is credited all the same")
     confirmations: int | None = Field(description="What was asked for; null: the asset's own rule")
     confirmations_seen: int
     deadline: datetime
     metadata: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+    waits_for: Wait | None = Field(description="What keeps it from being booked, if anything but blocks does")
     final: bool = Field(description="Nothing can change it any more, not even a reorg")
     links: Links
 
@@ -192,8 +239,13 @@ def _prepare(tenant: str, asked: DepositRequest) -> NewDeposit:
         chain=asked.chain,
         chain_tx=asked.chain_tx,
         address=asked.address,
+        route=asked.route,
         payer=asked.payer,
-        tolerance_bps=asked.tolerance_bps,
+        value=None if asked.value is None else Value(asked.value.currency, asked.value.units),
+        tolerance_bps=asked.tolerance_bps if asked.value is None else asked.value.tolerance_bps,
+        underpaid=asked.underpaid,
+        overpaid=asked.overpaid,
+        late=asked.late,
         confirmations=asked.confirmations,
         deadline_at=asked.deadline,
         metadata=asked.metadata,
@@ -255,17 +307,24 @@ def _view(deposit: Deposit) -> dict[str, Any]:
         "asset": deposit.asset,
         "account": deposit.account,
         "address": deposit.address,
+        "tag": deposit.tag,
+        "payment_uri": deposits.payment_uri(deposit),
         "chain_tx": deposit.chain_tx,
         "payer": deposit.payer,
         "units": _text(deposit.units_expected),
         "units_received": _text(deposit.units_received),
+        "value": None
+        if deposit.value_units is None
+        else {"currency": deposit.value_currency, "units": str(deposit.value_units)},
         "tolerance_bps": deposit.tolerance_bps,
+        "accepts": deposit.accepts,
         "confirmations": deposit.confirmations,
         "confirmations_seen": deposit.confirmations_seen,
         "deadline": deposit.deadline_at.isoformat(),
         "metadata": deposit.details,
         "created_at": deposit.created_at.isoformat(),
         "updated_at": deposit.updated_at.isoformat(),
+        "waits_for": deposit.waits_for,
         "final": deposit.final_at is not None,
         "links": links,
     }

@@ -1,0 +1,119 @@
+"""Bitcoin over Bitcoin Core's JSON-RPC. docs/chains-bitcoin.md says what is read how."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from chains import agreement
+from chains.base import Block, ChainTx, Head, NodeHealth, Scan
+from chains.bitcoin import formats, parse
+from chains.bitcoin.reading import Reading, outpoint
+from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from chains.errors import WrongChainError
+from chains.http import HttpEndpoint
+from chains.nodes import Nodes
+from config.assets import Asset, Chain
+from core.errors import InvalidRequestError, PermanentError
+
+_ASSET = re.compile(r"slip44:\d+")
+
+
+class BitcoinReader:
+    """A `ChainReader`. Each method asks one endpoint from start to end; the next one only if the first fails.
+
+    The index of a transfer is the number of its output (vout). What a transaction uses up are outputs: `txid:vout`.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        assets: Sequence[Asset],
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        read_timeout: float = READ_TIMEOUT_S,
+    ) -> None:
+        try:
+            formats.network(chain.id)
+        except InvalidRequestError:
+            raise PermanentError(
+                f"{chain.id} is no Bitcoin network; there are {', '.join(formats.NETWORK_OF)}"
+            ) from None
+        _check_assets(chain.id, assets)
+        self.id = chain.id
+        self._chain = chain
+        self._assets = parse.Assets(chain=chain.id, native=next((asset.id for asset in assets), None))
+        endpoints = [
+            HttpEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
+        ]
+        self._nodes = Nodes(chain, endpoints, verify=self._verify)
+
+    def head(self) -> Head:
+        """Nothing is ever final by rule: `finalized` is None."""
+        return self._nodes.head(lambda endpoint: self._reading(endpoint).head())
+
+    def blocks(self, numbers: Sequence[int]) -> Mapping[int, Block]:
+        wanted = list(dict.fromkeys(numbers))
+        return self._nodes.first(lambda endpoint: self._reading(endpoint).blocks(wanted)) if wanted else {}
+
+    def chain_txs(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        canonical = {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}
+        wanted = list(dict.fromkeys(canonical.values()))
+        found = self._nodes.first(lambda endpoint: self._reading(endpoint).chain_txs(wanted)) if wanted else {}
+        return {id_: found[name] for id_, name in canonical.items()}
+
+    def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
+        canonical = {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}
+        wanted = list(dict.fromkeys(canonical.values()))
+
+        def read(endpoint: HttpEndpoint) -> agreement.Told:
+            reading = self._reading(endpoint)
+            return agreement.Told(newest=reading.newest(), chain_txs=reading.chain_txs(wanted))
+
+        told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)
+        return {id_: told.chain_txs[name] for id_, name in canonical.items()}
+
+    def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
+        """Exact up to the block, unless that lies deeper than `reorg_depth`: what is deeper is taken for spent by then.
+
+        Raises ValueError for what is no output.
+        """
+        parsed = {each: outpoint(self.id, each) for each in inputs}
+        if not parsed:
+            return frozenset()
+        wanted = frozenset(parsed.values())
+        spent = self._nodes.first(
+            lambda endpoint: self._reading(endpoint).spent(wanted, block=block, depth_max=self._chain.reorg_depth)
+        )
+        return frozenset(each for each, place in parsed.items() if place in spent)
+
+    def scan(self, first: int, last: int, addresses: Sequence[str]) -> Scan:
+        """Raises ValueError for a range that is empty or longer than the chain's `scan_blocks_max`."""
+        if not 0 <= first <= last:
+            raise ValueError(f"blocks {first} to {last} are no range")
+        if last - first >= self._chain.scan_blocks_max:
+            raise ValueError(f"blocks {first} to {last}: {self.id} reads at most {self._chain.scan_blocks_max} at once")
+        watched = frozenset(formats.script_of(self.id, address) for address in addresses)
+        return self._nodes.first(lambda endpoint: self._reading(endpoint).scan(first, last, watched))
+
+    def nodes(self) -> Sequence[NodeHealth]:
+        return self._nodes.health()
+
+    def _reading(self, endpoint: HttpEndpoint) -> Reading:
+        return Reading(endpoint, self._assets)
+
+    def _verify(self, endpoint: HttpEndpoint) -> None:
+        """A node of another chain would show the right address with the wrong money: nothing of it is believed."""
+        genesis = parse.hash_of(endpoint.ask([("getblockhash", [0])])[0])
+        theirs = f"bip122:{genesis[:32]}"
+        if theirs != self.id:
+            raise WrongChainError(f"{endpoint.label} is a node of {theirs}, not of {self.id}; check RPC_URLS")
+
+
+def _check_assets(chain: str, assets: Sequence[Asset]) -> None:
+    """Bitcoin has its coin and no tokens; a scale other than its own would book amounts by a wrong power of ten."""
+    for asset in assets:
+        if not _ASSET.fullmatch(asset.id.partition("/")[2]):
+            raise PermanentError(f"{asset.id!r} is no asset of {chain}: there is only the coin, slip44:0")
+        if asset.scale != formats.SCALE:
+            raise PermanentError(f"{asset.id} has the scale {asset.scale}; Bitcoin's is {formats.SCALE}")
+    if len(assets) > 1:
+        raise PermanentError(f"{chain} has two coins: {', '.join(asset.id for asset in assets)}")

@@ -127,9 +127,9 @@ class SolanaReader:
         range were skipped. Raises ValueError for a range that is empty or longer than the chain's `scan_blocks_max`.
         """
         if not 0 <= first <= last:
-            raise ValueError(f"slots {first} to {last} are no range")
+            raise ValueError(f"blocks {first} to {last} are no range")
         if last - first >= self._chain.scan_blocks_max:
-            raise ValueError(f"slots {first} to {last}: {self.id} reads at most {self._chain.scan_blocks_max} at once")
+            raise ValueError(f"blocks {first} to {last}: {self.id} reads at most {self._chain.scan_blocks_max} at once")
         watched = list(dict.fromkeys(formats.parse_address(self.id, address) for address in addresses))
 
         def read(endpoint: HttpEndpoint) -> Scan:

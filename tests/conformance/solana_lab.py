@@ -1,0 +1,92 @@
+"""The development node of local/solana_node.py: the real virtual machine behind Solana's JSON-RPC."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from solders.instruction import Instruction
+
+from chains.solana.formats import key
+from local.solana_dev import Mint, SolanaDev
+from local.solana_node import SolanaNode
+from tests.conformance.lab import Payment
+
+
+class SolanaLab:
+    missing = "5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnbJLgp8uirBgmQpjKhoR4tjF3ZpRzrFmBV6UjKdiSZkQUW"
+    final_after = 3
+    can = frozenset({"fail", "drop", "tag", "many", "strange", "zero"})
+
+    def __init__(self, dev: SolanaDev) -> None:
+        self._dev = dev
+        self._mint = dev.new_mint()
+        self._fake = dev.new_mint()
+        self.chain = dev.chain
+        self.coin = f"{dev.chain}/slip44:501"
+        self.token = f"{dev.chain}/token:{self._mint.address}"
+
+    def toml(self) -> str:
+        return f"""
+        [chains."{self.chain}"]
+        name = "Development"
+        namespace = "solana"
+        confirmations = 1
+        reorg_depth = 0
+        block_time_ms = 400
+        scan_blocks_max = 10
+        head_age_max_s = 0
+        [assets."{self.coin}"]
+        symbol = "SOL"
+        scale = 9
+        [assets."{self.token}"]
+        symbol = "TST"
+        scale = 6
+        """
+
+    def urls(self) -> list[str]:
+        return [self._dev.url]
+
+    def new_address(self) -> str:
+        return self._dev.new_address()
+
+    def pay(self, *payments: Payment) -> str:
+        return self._dev.send(*(part for payment in payments for part in self._parts(payment)))
+
+    def pay_strange(self, to: str, units: int) -> str:
+        return self._dev.pay_token(self._fake, to, units)
+
+    def fail(self, to: str, units: int) -> str:
+        """Its last instruction asks for more than the payer has."""
+        return self._dev.send(self._dev.coin(to, units), self._dev.coin(to, 2**63))
+
+    def replace(self, chain_tx: str) -> str:
+        raise NotImplementedError
+
+    def drop(self, chain_tx: str) -> None:
+        self._dev.drop(chain_tx)
+
+    def mine(self, blocks: int = 1) -> None:
+        self._dev.mine(blocks)
+
+    def undo(self, blocks: int, *, keep: Sequence[str] = ()) -> None:
+        raise NotImplementedError
+
+    def _parts(self, payment: Payment) -> list[Instruction]:
+        """A reference key goes along with the transfer, any other tag before it as a memo."""
+        tag = payment.tag
+        references = [] if tag is None or key(tag) is None else [tag]
+        parts = [] if tag is None or references else [self._dev.memo(tag)]
+        if payment.asset in (None, self.coin):
+            return [*parts, self._dev.coin(payment.to, payment.units, *references)]
+        mint: Mint = self._mint
+        return [
+            self._dev.account(mint, payment.to),
+            *parts,
+            self._dev.token(mint, payment.to, payment.units, *references),
+        ]
+
+
+@contextmanager
+def opened(_folder: Path) -> Iterator[SolanaLab]:
+    with SolanaNode() as node, SolanaDev(node.url) as dev:
+        yield SolanaLab(dev)

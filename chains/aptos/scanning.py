@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from chains.aptos import parse, transfers
-from chains.aptos.node import PAGE_MAX, AptosEndpoint
+from chains.aptos.node import PAGE_MAX, AptosEndpoint, PrunedError
 from chains.aptos.parse import Span
 from chains.aptos.transfers import Assets
 from chains.base import Block, Scan, Transfer
-from chains.errors import MalformedError
+from chains.errors import MalformedError, RefusedError
 from core.errors import TransientError
 
 
@@ -28,7 +28,7 @@ def scan(endpoint: AptosEndpoint, first: int, last: int, addresses: Sequence[str
     found: list[Transfer] = []
     version = opened = begin.first
     while version <= end.last:
-        for raw in endpoint.page(version, min(PAGE_MAX, end.last - version + 1)):
+        for raw in _page(endpoint, version, min(PAGE_MAX, end.last - version + 1)):
             if raw.get("type") == parse.METADATA:
                 _open(blocks, raw, again=version == begin.first)
                 opened = version
@@ -46,6 +46,18 @@ def _span(endpoint: AptosEndpoint, height: int) -> Span:
     if span is None:
         raise TransientError(f"{endpoint.label} does not have block {height}")
     return span
+
+
+def _page(endpoint: AptosEndpoint, version: int, count: int) -> list[parse.Json]:
+    """Fewer where the node refuses so many: anybody can make a transaction long, and one must not stop the scan."""
+    try:
+        return endpoint.page(version, count)
+    except PrunedError:
+        raise
+    except RefusedError:
+        if count == 1:
+            raise
+    return _page(endpoint, version, count // 2)
 
 
 def _open(blocks: list[Block], raw: parse.Json, *, again: bool) -> None:

@@ -109,6 +109,24 @@ class TestReading:
             assert len(block["transactions"]) == 2
             assert len(reader_of(node.url).scan(2, 2, [PAYEE]).transfers) == 9
 
+    @pytest.mark.parametrize("most", [5, 1, 0])
+    def test_a_page_that_a_node_refuses_is_asked_in_smaller_ones(
+        self, node: AptosNode, reader: AptosReader, most: int
+    ) -> None:
+        def say(path: str, answer: Answer) -> Answer:
+            too_long = {"message": "response too large", "error_code": "invalid_input", "vm_error_code": None}
+            return (413, too_long) if path.startswith("/v1/transactions?") and len(answer[1]) > most else answer
+
+        sent = {pay(node, Move(PAYEE, n), sender=f"0x{n:060x}0fee") for n in range(1, 20)}
+        node.mine()
+        node.answers = say
+        if most:
+            found = reader.scan(height(node) - 1, height(node), [PAYEE]).transfers
+            assert {transfer.chain_tx for transfer in found} == sent
+        else:
+            with pytest.raises(RefusedError, match="refused"):
+                reader.scan(height(node) - 1, height(node), [PAYEE])
+
     def test_the_head_is_found_without_the_nodes_index_of_blocks(self, node: AptosNode, reader: AptosReader) -> None:
         def say(path: str, answer: Answer) -> Answer:
             return (200, answer[1] | {"block_height": "0"}) if path == "/v1" else answer

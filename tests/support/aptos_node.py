@@ -1,6 +1,7 @@
 """A full node's REST API (v1) over HTTP, with a ledger of the test's own behind it. Says what aptos-core's would."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +26,7 @@ class AptosNode:
         self.answers: Callable[[str, Answer], Answer | bytes] = lambda _, answer: answer
         """Path and query, and the true answer -> what is said instead; bytes as they are."""
         self.headers: dict[str, str] = {}
-        self._server = ThreadingHTTPServer((host, 0), self._handler())
+        self._server = _Server((host, 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.url = f"http://{host}:{self._server.server_port}/v1"
@@ -147,6 +148,13 @@ class AptosNode:
                 pass
 
         return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client may leave before it has read all; anything else is the double's own mistake."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _missing(code: str, message: str) -> Answer:

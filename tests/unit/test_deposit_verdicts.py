@@ -1,6 +1,9 @@
 """What the facts of a chain mean, for facts that no chain gives on demand."""
 
+from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,10 +11,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains.base import NATIVE_INDEX, Block, ChainTx, Transfer, TxStatus
-from core.errors import InvariantError
+from chains.errors import DisagreementError
+from config.assets import registry
+from core.errors import InvariantError, TransientError
+from domain.deposit import agreement, verdicts
 from domain.deposit.states import DEPOSIT, IN_A_BLOCK, OPEN, SUSPENDING, DepositState, Reason
-from domain.deposit.verdicts import Sight, find, is_deep, is_final, is_within, needed, next_event, weigh
-from tests.unit.deposit_facts import CHAIN_TX, NOW, PAYER, TOKEN, US, block, block_hash, deposit, head, transfer, tx
+from domain.deposit.verdicts import (
+    Sight,
+    accepts,
+    find,
+    has_lapsed,
+    has_progressed,
+    is_crumb,
+    is_deep,
+    is_final,
+    is_within,
+    needed,
+    next_event,
+    wants_witness,
+    weigh,
+)
+from tests.unit.deposit_facts import (
+    CHAIN,
+    CHAIN_TX,
+    COIN,
+    NOW,
+    PAYER,
+    TOKEN,
+    US,
+    block,
+    block_hash,
+    deposit,
+    head,
+    transfer,
+    tx,
+)
 
 S = DepositState
 D = 10**6
@@ -108,6 +142,177 @@ def test_the_tolerance_is_exact_and_the_same_both_ways(expected: int, bps: int, 
         assert told is (Reason.UNDERPAID if units < expected else Reason.OVERPAID)
 
 
+# --- policies ----------------------------------------------------------------------------------------------------
+
+LATE_BY_A_SECOND = {"deadline_at": NOW - timedelta(seconds=1)}
+
+
+@pytest.mark.parametrize("accepted", [set(), {"late"}, {"underpaid"}, {"late", "underpaid"}])
+def test_of_several_reasons_one_that_is_not_accepted_is_told_and_late_comes_first(accepted: set[str]) -> None:
+    short = deposit(units_expected=1_000, accepts=sorted(accepted), **LATE_BY_A_SECOND)
+    told = weigh(short, 900, NOW)
+    assert told is (Reason.UNDERPAID if accepted == {"late"} else Reason.LATE)
+    row = pending(reason=told, confirmations=1, accepts=sorted(accepted))
+    kept = accepted != {"late", "underpaid"}
+    assert next_event(row, Sight(head(), None, block())) == ("suspend" if kept else "credit")
+
+
+@pytest.mark.parametrize("told", list(Reason))
+def test_what_is_accepted_is_credited_and_what_was_no_payment_never_is(told: Reason) -> None:
+    row = pending(reason=told, confirmations=1, accepts=[each.value for each in Reason])
+    assert next_event(row, Sight(head(), None, block())) == ("credit" if told in SUSPENDING else "reject")
+
+
+def test_nothing_can_be_late_or_short_that_nobody_waited_for() -> None:
+    row = deposit(mode="unexpected", accepts=["unexpected"], **LATE_BY_A_SECOND)
+    assert weigh(row, 1, NOW) is Reason.UNEXPECTED
+    assert accepts(row, Reason.UNEXPECTED) and not accepts(row, Reason.LATE)
+
+
+def test_what_is_far_from_a_payment_is_a_crumb_unless_any_amount_will_do() -> None:
+    asked = deposit(units_expected=1_000)
+    assert [is_crumb(asked, units) for units in (1, 499, 500, 999, 1_000, 5_000)] == [True, True, *[False] * 4]
+    assert not is_crumb(deposit(), 1)
+    assert not is_crumb(deposit(units_expected=1_000, accepts=["underpaid"]), 1)
+    assert not is_crumb(deposit(units_expected=1_000, tolerance_bps=9_000), 100)
+    assert is_crumb(deposit(units_expected=1_000, tolerance_bps=9_000), 99)
+    by_value = deposit(value_currency="iso4217:USD", value_units=1_000)
+    assert not is_crumb(by_value, 1)  # without a rate it can't be said
+    assert is_crumb(by_value, 1, rate(1, 1))
+
+
+def rate(numerator: int, denominator: int) -> Any:
+    return SimpleNamespace(numerator=numerator, denominator=denominator, observed_at=NOW, source="an exchange")
+
+
+def by_value(**fields: Any) -> Any:
+    return deposit(**{"value_currency": "iso4217:USD", "value_units": 1_999, "tolerance_bps": 500} | fields)
+
+
+def test_a_payment_is_weighed_by_what_it_was_worth() -> None:
+    two_thousand = rate(200_000, 10**18)  # cents for a wei
+    for units, told in (
+        (9_495_250 * 10**9, None),  # 1899.05 cents of 1,999: five percent less, to the wei
+        (9_495_250 * 10**9 - 1, Reason.UNDERPAID),
+        (9_995 * 10**12, None),
+        (10_494_750 * 10**9, None),
+        (10_494_750 * 10**9 + 1, Reason.OVERPAID),
+    ):
+        assert weigh(by_value(), units, NOW, two_thousand) is told
+    assert weigh(by_value(**LATE_BY_A_SECOND), 9_995 * 10**12, NOW, two_thousand) is Reason.LATE
+
+
+@given(
+    value=st.integers(1, 10**38 - 1),
+    units=st.integers(1, 10**38 - 1),
+    numerator=st.integers(1, 10**76),
+    denominator=st.integers(1, 10**76),
+    bps=st.integers(0, 10_000),
+)
+def test_the_tolerance_of_a_value_is_exact(value: int, units: int, numerator: int, denominator: int, bps: int) -> None:
+    asked = by_value(value_units=value, tolerance_bps=bps)
+    worth = Fraction(units * numerator, denominator)
+    inside = abs(worth - value) <= Fraction(value * bps, 10_000)
+    assert is_within(asked, units, rate(numerator, denominator)) == inside
+    told = weigh(asked, units, NOW, rate(numerator, denominator))
+    assert told is (None if inside else Reason.UNDERPAID if worth < value else Reason.OVERPAID)
+
+
+def test_of_several_transfers_the_one_of_the_right_value_is_taken() -> None:
+    several = [transfer(index=index, units=units) for index, units in ((1, 10**18), (2, 9_995 * 10**12))]
+    found = find(by_value(), tx(*several), block(), claimed=frozenset(), rate=rate(200_000, 10**18))
+    assert (found.transfer, found.reason) == (several[1], None)
+
+
+def test_without_a_rate_nothing_is_booked_by_value() -> None:
+    unpriced = pending(value_currency="iso4217:USD", value_units=1_999, confirmations=1)
+    deep = Sight(head(), None, block())
+    assert weigh(unpriced, 10**18, NOW) is None and not is_within(unpriced, 10**18)
+    assert next_event(unpriced, deep) is None
+    unpriced.priced_at = NOW
+    assert next_event(unpriced, deep) == "credit"
+
+
+# --- agreement ---------------------------------------------------------------------------------------------------
+
+QUORUM = 10**18
+
+
+@pytest.fixture
+def quorum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one ether on, two endpoints must agree."""
+    known = registry()
+    asset = known.assets[COIN].model_copy(update={"quorum_units": QUORUM})
+    changed = known.model_copy(update={"assets": known.assets | {COIN: asset}})
+    for module in (agreement, verdicts):
+        monkeypatch.setattr(module, "registry", lambda: changed)
+
+
+def large(**fields: Any) -> Any:
+    return pending(**{"index": -1, "sender": PAYER, "confirmations": 1} | fields)
+
+
+@pytest.mark.usefixtures("quorum")
+def test_a_large_deposit_is_booked_only_when_two_have_told_it() -> None:
+    alone, told = Sight(head(), None, block()), Sight(head(), None, block(), witness=tx(transfer()))
+    small = large(units_received=QUORUM - 1)
+    assert (next_event(small, alone), wants_witness(small, alone)) == ("credit", False)
+    for reason in (None, Reason.LATE):
+        row = large(reason=reason)
+        assert (next_event(row, alone), wants_witness(row, alone)) == (None, True)
+        assert next_event(row, told) is None  # that they agreed is written first
+        row.agreed_at = NOW
+        assert next_event(row, alone) == ("suspend" if reason else "credit")
+        assert not wants_witness(row, alone)
+    assert next_event(large(reason=Reason.DUPLICATE, units_received=None), alone) == "reject"
+    shallow = large(confirmations=2)
+    assert not wants_witness(shallow, alone)
+    assert not wants_witness(large(), Sight(head(), None, block(fork=1)))
+    assert not wants_witness(large(state="credited"), alone)
+
+
+@pytest.mark.usefixtures("quorum")
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (tx(transfer()), agreement.Testimony.ALIKE),
+        (tx(transfer(index=3), transfer()), agreement.Testimony.ALIKE),
+        (tx(status=TxStatus.MISSING), agreement.Testimony.ABSENT),
+        (tx(status=TxStatus.MEMPOOL), agreement.Testimony.ABSENT),
+        (tx(status=TxStatus.REVERTED), agreement.Testimony.OTHERWISE),
+        (tx(), agreement.Testimony.OTHERWISE),
+        (tx(transfer(units=10**18 - 1)), agreement.Testimony.OTHERWISE),
+        (tx(transfer(index=0)), agreement.Testimony.OTHERWISE),
+        (tx(transfer(asset=TOKEN)), agreement.Testimony.OTHERWISE),
+        (tx(transfer(asset=None)), agreement.Testimony.OTHERWISE),
+        (tx(transfer(sender=STRANGER)), agreement.Testimony.OTHERWISE),
+        (tx(transfer(recipient=STRANGER)), agreement.Testimony.OTHERWISE),
+        (tx(transfer(), at=block(fork=1)), agreement.Testimony.OTHERWISE),
+        (tx(transfer(), at=block(99)), agreement.Testimony.OTHERWISE),
+    ],
+)
+def test_everything_that_money_rests_on_is_compared(told: ChainTx, said: agreement.Testimony) -> None:
+    row = large()
+    assert agreement.testimony(row, told) is said
+    event = next_event(row, Sight(head(), None, block(), witness=told))
+    assert event == ("overruled" if said is agreement.Testimony.OTHERWISE else None)
+
+
+@pytest.mark.usefixtures("quorum")
+def test_only_two_that_agree_overrule_one() -> None:
+    for trouble in (TransientError("no second"), DisagreementError("a and b disagree")):
+        assert next_event(large(), Sight(head(), None, block(), witness=trouble)) is None
+    otherwise = tx(transfer(units=1))
+    assert next_event(large(agreed_at=NOW), Sight(head(), None, block(), witness=otherwise)) == "credit"
+    assert next_event(large(state="credited"), Sight(head(), None, block(), witness=otherwise)) is None
+
+
+@pytest.mark.usefixtures("quorum")
+def test_where_one_was_found_lying_two_must_tell_any_amount() -> None:
+    small = large(units_received=1, disputed_at=NOW)
+    assert wants_witness(small, Sight(head(), None, block()))
+
+
 # --- events ------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +371,40 @@ def test_expiry_waits_for_the_chain_and_for_a_reading() -> None:
     assert next_event(deposit(), Sight(head(), None, None, read_until=after)) is None
     by_address = deposit(mode="address", chain_tx=None)
     assert next_event(by_address, Sight(read_until=after)) == "expire"
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_transaction_that_no_block_can_take_in_any_more_expires_at_once(
+    remembered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until = head().latest.time - timedelta(seconds=1)
+    waiting = tx(status=TxStatus.MISSING if remembered else TxStatus.MEMPOOL)
+    asked = deposit(tx_valid_until=until) if remembered else deposit()
+    told = waiting if remembered else replace(waiting, valid_until=until)
+    sight = Sight(head(), told, None, read_until=NOW)
+    assert next_event(asked, sight) is None  # a chain whose blocks may be replaced
+    known = registry()
+    final = known.chains[CHAIN].model_copy(update={"reorg_depth": 0})
+    monkeypatch.setattr(
+        verdicts, "registry", lambda: known.model_copy(update={"chains": known.chains | {CHAIN: final}})
+    )
+    assert next_event(asked, sight) == "expire" and has_lapsed(asked, sight)
+    assert next_event(asked, replace(sight, head=head(99))) is None
+    assert not has_lapsed(deposit(mode="address", tx_valid_until=until), sight)
+    inside = Sight(head(), replace(tx(transfer()), valid_until=until), block(), read_until=NOW)
+    assert next_event(asked, inside) == "seen"
+
+
+def test_confirmations_are_written_in_steps_that_matter() -> None:
+    for needed_blocks, written, seen, news in (
+        (2, 1, 1, False),
+        (2, 1, 2, True),
+        (50, 10, 14, False),
+        (50, 10, 15, True),
+    ):
+        row = pending(confirmations=needed_blocks, confirmations_seen=written)
+        assert has_progressed(row, Sight(head(100 + seen - 1), None, block())) is news
+    assert not has_progressed(pending(confirmations=50), Sight(None, None, None))
 
 
 def test_a_replacement_ends_a_hash_and_never_an_address() -> None:

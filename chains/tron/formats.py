@@ -36,6 +36,12 @@ _TAG_LENGTH = 10
 
 def parse_address(chain: str, text: str) -> str:
     """Base58check. The hex form `41...` of 21 bytes is taken too; case is never changed, as base58 has both."""
+    return spelled(raw_address(chain, text))
+
+
+@lru_cache(maxsize=16_384)  # the same payers and wallets come again
+def raw_address(chain: str, text: str) -> bytes:
+    """The address's 21 bytes. Raises InvalidRequestError as `parse_address`."""
     raw: bytes | None = None
     if _ADDRESS.fullmatch(text):
         try:
@@ -46,10 +52,10 @@ def parse_address(chain: str, text: str) -> str:
         raw = bytes.fromhex(text.removeprefix("0x"))
     if raw is None or len(raw) != 21 or raw[0] != PREFIX:  # noqa: PLR2004  # a prefix and 20 bytes
         raise InvalidRequestError(f"{text!r} is not an address of {chain}: T and 33 more characters", field="address")
-    return spelled(raw)
+    return raw
 
 
-@lru_cache(maxsize=16_384)  # the same payers and wallets come again
+@lru_cache(maxsize=16_384)
 def spelled(raw: bytes) -> str:
     """The address of these 21 bytes."""
     return base58.b58encode_check(raw).decode("ascii")

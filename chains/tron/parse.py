@@ -6,7 +6,7 @@ Shapes: java-tron's framework/src/main/java/org/tron/core/services/http (Util, J
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,9 +24,15 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS_TOPIC = re.compile(r"0{24}[0-9a-f]{40}")
 _HEX = re.compile(r"([0-9a-f]{2})*")
 _HEX_20 = re.compile(r"[0-9a-f]{40}")
+_TOKEN_ID = re.compile(r"\d{1,20}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SUCCESS = "SUCCESS"
+_CALLS = {note.encode().hex() for note in ("call", "create", "suicide")}
+"""What every node that records internal transactions records; some record more, which moves nothing to others."""
 _BY_RECEIPT = (rawdata.TRIGGER_SMART_CONTRACT, rawdata.CREATE_SMART_CONTRACT)
+
+INTERNAL_INDEX = 1_000_000
+"""The `Transfer.index` of what contracts pass on: this, and twice the place of the call (and 1 for a TRC-10 token)."""
 
 Json = Mapping[str, Any]
 
@@ -64,6 +70,8 @@ class Info:
     result: str | None
     """`receipt.result`; None for what is no smart contract."""
     logs: tuple[Json, ...]
+    internal: tuple[Json, ...]
+    """Calls of contracts by contracts, with the coins they take along. Empty on a node that does not record them."""
 
 
 def mapping(value: object) -> Json:
@@ -136,6 +144,7 @@ def info(value: object) -> Info:
         failed=given.get("result") not in (None, "SUCESS"),  # java-tron's spelling
         result=_result(mapping(given.get("receipt", {})).get("result")),
         logs=tuple(mapping(log) for log in listing(given.get("log", []))),
+        internal=tuple(mapping(call) for call in listing(given.get("internal_transactions", []))),
     )
 
 
@@ -201,36 +210,59 @@ def transfers(
         block_time=within.time,
         tags=_tags(tx),
     )
-    found = []
-    for move in tx.raw.moves if tx.raw else ():
-        if _is_address(move.recipient) and (only is None or move.recipient in only):
-            token = None if move.token is None else move.token.decode("ascii", "backslashreplace")
-            found.append(
-                made(
-                    index=move.index,
-                    asset=assets.native if token is None else assets.trc10.get(token),
-                    contract=token,
-                    sender=_sender(tx),
-                    recipient=formats.spelled(move.recipient),
-                    units=move.units,
-                )
-            )
+    found = [
+        made(
+            index=index,
+            asset=assets.native if token is None else assets.trc10.get(token),
+            contract=token,
+            sender=None if sender is None else formats.spelled(sender),
+            recipient=formats.spelled(recipient),
+            units=units,
+        )
+        for index, sender, recipient, units, token in _coin_moves(tx, executed)
+        if only is None or recipient in only
+    ]
     for index, log in enumerate(executed.logs):
         if (moved := _token_move(log)) is None or not (only is None or moved[1] in only):
             continue
-        sender, recipient, units = moved
-        contract = log_address(log.get("address"))
+        contract = formats.spelled(address_of(log.get("address")))
         found.append(
             made(
                 index=index,
                 asset=assets.trc20.get(contract),
                 contract=contract,
-                sender=formats.spelled(sender),
-                recipient=formats.spelled(recipient),
-                units=units,
+                sender=formats.spelled(moved[0]),
+                recipient=formats.spelled(moved[1]),
+                units=moved[2],
             )
         )
     return tuple(found)
+
+
+Moved = tuple[int, bytes | None, bytes, int, str | None]
+"""Index, sender, recipient, units, and the TRC-10 token's id; None: TRX."""
+
+
+def _coin_moves(tx: Tx, executed: Info) -> Iterator[Moved]:
+    """TRX and TRC-10 that the transaction itself moves, and that contracts pass on while it runs."""
+    sender = tx.raw.sender if tx.raw and tx.raw.sender and _is_address(tx.raw.sender) else None
+    for move in tx.raw.moves if tx.raw else ():
+        if _is_address(move.recipient):
+            token = None if move.token is None else move.token.decode("ascii", "backslashreplace")
+            yield move.index, sender, move.recipient, move.units, token
+    # Counted without what only some nodes record: an index must be the same on all of them.
+    calls = [call for call in executed.internal if call.get("note") in _CALLS]
+    for place, call in enumerate(calls):
+        if call.get("rejected") or "transferTo_address" not in call:  # a call that was undone while the rest was not
+            continue
+        for part in map(mapping, listing(call.get("callValueInfo", []))):
+            units, token = number(part.get("callValue", 0)), part.get("tokenId") or None
+            if token is not None and not (isinstance(token, str) and _TOKEN_ID.fullmatch(token)):
+                raise MalformedError(f"{token!r:.80} is not the id of a TRC-10 token")
+            if units:
+                index = INTERNAL_INDEX + 2 * place + (token is not None)
+                caller, recipient = address_of(call.get("caller_address")), address_of(call["transferTo_address"])
+                yield index, caller, recipient, units, token
 
 
 def _token_move(log: Json) -> tuple[bytes, bytes, int] | None:
@@ -249,16 +281,16 @@ def _token_move(log: Json) -> tuple[bytes, bytes, int] | None:
     return sender, recipient, int(data, 16)
 
 
-def log_address(value: object) -> str:
-    """The contract that wrote a log: 20 bytes in hex, or with `visible` the address itself."""
+def address_of(value: object) -> bytes:
+    """21 bytes of what nodes write for an address: hex, in a log without the prefix, or with `visible` base58."""
     if isinstance(value, str):
         if _HEX_20.fullmatch(value):
-            return formats.spelled(bytes([formats.PREFIX]) + bytes.fromhex(value))
+            return bytes([formats.PREFIX]) + bytes.fromhex(value)
         try:
-            return formats.parse_address("", value)
+            return formats.raw_address("", value)
         except InvalidRequestError:
             pass
-    raise MalformedError(f"{value!r:.80} is not the address of a log")
+    raise MalformedError(f"{value!r:.80} is not an address")
 
 
 def _is_address(value: bytes) -> bool:

@@ -8,8 +8,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
-import base58
-
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, Transfer, TxStatus
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import MalformedError, RefusedError
@@ -90,7 +88,7 @@ class TronReader:
             raise ValueError(f"blocks {first} to {last} are no range")
         if last - first >= self._chain.scan_blocks_max:
             raise ValueError(f"blocks {first} to {last}: {self.id} reads at most {self._chain.scan_blocks_max} at once")
-        watched = {base58.b58decode_check(formats.parse_address(self.id, address)) for address in addresses}
+        watched = {formats.raw_address(self.id, address) for address in addresses}
         return self._nodes.first(lambda endpoint: _Reading(endpoint, self._assets).scan(first, last, watched))
 
     def nodes(self) -> Sequence[NodeHealth]:

@@ -44,7 +44,7 @@ class _Provider(HTTPProvider):  # type: ignore[misc]
     def make_request(self, method: str, params: Any = None) -> Json:
         answer = self._call(method, params or {})
         if not isinstance(answer, dict):
-            raise MalformedError(f"{answer!r:.80} is not an object")
+            raise MalformedError(f"a {type(answer).__name__} is not an object")
         return answer
 
 
@@ -124,5 +124,5 @@ class TronEndpoint(HttpEndpoint):
 
 def _object(value: object) -> Json:
     if not isinstance(value, dict):
-        raise MalformedError(f"{value!r:.80} is not an object")
+        raise MalformedError(f"a {type(value).__name__} is not an object")
     return value

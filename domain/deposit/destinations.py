@@ -6,9 +6,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from chains import formats
+from config.assets import registry
 from core.errors import ConflictError, InvalidRequestError
 from domain.deposit import addresses, queries
 from domain.deposit.addresses import Owner, Route
+from domain.deposit.models import Deposit
+from domain.deposit.states import DepositState, Mode
 from domain.deposit.tags import Asked, allot_tags
 
 
@@ -33,6 +37,23 @@ def resolve(session: Session, asked: Sequence[Destination]) -> dict[int, Invalid
     refused = _resolve_given(session, asked)
     left = {place: each for place, each in enumerate(asked) if place not in refused}
     return refused | _resolve_own(session, left) | _resolve_tags(session, left)
+
+
+def payment_uri(deposit: Deposit) -> str | None:
+    """What a payer's wallet reads from a QR code. None where the chain has no such form, and where nothing is to be
+    paid any more: a code that is scanned later would pay a second time.
+    """
+    asset = registry().assets.get(deposit.asset)
+    if asset is None or deposit.by is not Mode.ADDRESS or deposit.current is not DepositState.WATCHING:
+        return None
+    return formats.payment_uri(
+        deposit.chain,
+        deposit.address,
+        asset=deposit.asset,
+        scale=asset.scale,
+        units=deposit.units_expected,
+        tag=deposit.tag,
+    )
 
 
 def _resolve_own(session: Session, asked: Mapping[int, Destination]) -> dict[int, InvalidRequestError]:

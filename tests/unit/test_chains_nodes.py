@@ -1,0 +1,577 @@
+"""The pool of nodes, with a clock of its own: who is asked, who is left alone, and what is said of them."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chains import agreement
+from chains.agreement import Told
+from chains.base import Block, ChainTx, Head, NodeHealth, Transfer, TxStatus
+from chains.endpoint import Endpoint
+from chains.errors import DisagreementError, LimitedError, MalformedError, RefusedError, WrongChainError
+from chains.nodes import LOOK_EVERY_S, Nodes
+from chains.standing import FAILURES_MAX, PAUSE_MAX_S, PAUSE_S, WINDOW, WRONG_CHAIN_S
+from config.assets import Chain, Node
+from core.errors import PermanentError, TransientError
+
+EPOCH = datetime(2026, 11, 21, tzinfo=UTC)
+LONGEST = 1.25
+"""By which a pause may be longer for jitter."""
+
+
+def chain(**fields: Any) -> Chain:
+    given = {"id": "eip155:1", "name": "Test", "namespace": "eip155", "confirmations": 2, "reorg_depth": 9}
+    return Chain.model_validate(given | {"block_time_ms": 10_000, "lag_blocks_max": 5} | fields)
+
+
+@dataclass
+class World:
+    """Endpoints that do as they are told, and a clock that moves when it is pushed."""
+
+    names: tuple[str, ...] = ("a", "b", "c")
+    fields: dict[str, Any] = field(default_factory=dict)
+    time: float = 1_000.0
+    asked: list[str] = field(default_factory=list)
+    """In order, also those that failed."""
+    verified: list[str] = field(default_factory=list)
+    failing: dict[str, Exception] = field(default_factory=dict)
+    wrong: set[str] = field(default_factory=set)
+    takes: dict[str, float] = field(default_factory=dict)
+    """Seconds to tell the head."""
+    height: dict[str, int] = field(default_factory=dict)
+    """Where it differs from what it should be: the blocks that come as time goes."""
+
+    def __post_init__(self) -> None:
+        self.endpoints = [Endpoint(Node(url=f"http://{name}/SECRETKEY123")) for name in self.names]
+        self.nodes = Nodes(
+            chain(**self.fields),
+            self.endpoints,
+            verify=self._verify,
+            monotonic=lambda: self.time,
+            now=self.now,
+        )
+
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.time)
+
+    def _verify(self, endpoint: Endpoint) -> None:
+        self.verified.append(endpoint.host)
+        if endpoint.host in self.wrong:
+            raise WrongChainError(f"{endpoint.host} is a node of eip155:5")
+
+    def _ask(self, endpoint: Endpoint) -> str:
+        self.asked.append(endpoint.host)
+        if endpoint.host in self.failing:
+            raise self.failing[endpoint.host]
+        return endpoint.host
+
+    def _head(self, endpoint: Endpoint) -> Head:
+        self._ask(endpoint)
+        self.time += self.takes.get(endpoint.host, 0.02)
+        number = self.height.get(endpoint.host, int(self.time // 10))
+        return Head(Block(number, f"0x{number}", f"0x{number - 1}", EPOCH + timedelta(seconds=10 * number)), None)
+
+    def first(self) -> str:
+        return self.nodes.first(self._ask)
+
+    def head(self) -> int:
+        return self.nodes.head(self._head).latest.number
+
+    def look(self) -> None:
+        """Until every endpoint that may be asked has told its head."""
+        for _ in self.names:
+            self.head()
+
+    def fail(self, *names: str, error: Exception | None = None) -> None:
+        for name in names:
+            self.failing[name] = error or TransientError(f"{name} can't be reached")
+
+    def mend(self) -> None:
+        self.failing.clear()
+
+    def health(self, name: str) -> NodeHealth:
+        return next(health for health in self.nodes.health() if health.label == name)
+
+    def trouble(self) -> dict[str, str | None]:
+        return {health.label: health.trouble for health in self.nodes.health()}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+class TestWhoIsAsked:
+    def test_without_endpoints_there_is_no_pool(self) -> None:
+        with pytest.raises(PermanentError, match="no RPC_URLS for eip155:1"):
+            World(names=())
+
+    def test_the_first_by_configuration_as_long_as_nothing_is_known(self, world: World) -> None:
+        assert [world.first() for _ in range(3)] == ["a", "a", "a"]
+        assert world.verified == ["a"]
+
+    def test_the_next_one_when_it_fails(self, world: World) -> None:
+        world.fail("a", "b")
+        assert world.first() == "c"
+        assert world.asked == ["a", "b", "c"]
+
+    def test_the_last_failure_is_raised_when_all_fail(self, world: World) -> None:
+        world.fail("a", "b", "c")
+        with pytest.raises(TransientError, match="c can't be reached"):
+            world.first()
+
+    def test_nonsense_is_a_failure_that_names_the_endpoint(self, world: World) -> None:
+        world.fail("a", "b", "c", error=MalformedError("7 is not a hash"))
+        with pytest.raises(TransientError, match="c answered with nonsense: 7 is not a hash"):
+            world.first()
+
+    def test_our_own_mistakes_are_raised_at_once_and_are_nobodys_failure(self, world: World) -> None:
+        world.fail("a", error=ZeroDivisionError())
+        for _ in range(5):
+            with pytest.raises(ZeroDivisionError):
+                world.first()
+        assert world.asked == ["a"] * 5 and world.health("a").failures == 0
+
+    def test_several_endpoints_of_one_host_are_numbered(self) -> None:
+        world = World(names=("a", "b", "a"))
+        assert [health.label for health in world.nodes.health()] == ["a#1", "b", "a#2"]
+
+
+class TestLatency:
+    def test_the_fastest_is_asked_once_all_are_known(self, world: World) -> None:
+        world.takes = {"a": 0.4, "b": 0.1, "c": 0.2}
+        world.look()
+        assert world.first() == "b"
+        world.fail("b")
+        assert world.first() == "c"
+
+    def test_the_configuration_decides_among_those_about_as_fast(self, world: World) -> None:
+        world.takes = {"a": 0.120, "b": 0.1, "c": 0.11}
+        world.look()
+        assert world.first() == "a"
+
+    def test_the_order_does_not_swing_around_a_threshold(self, world: World) -> None:
+        world.takes = {"a": 0.1, "b": 0.1, "c": 0.9}
+        world.look()
+        seen = []
+        for latency in [0.13, 0.14] * 20:  # a bit slower than the fastest, but not by much
+            world.takes["a"] = latency
+            world.time += LOOK_EVERY_S
+            world.look()
+            seen.append(world.first())
+        assert set(seen) == {"a"}
+        for _ in range(20):
+            world.takes["a"] = 0.2
+            world.time += LOOK_EVERY_S
+            world.look()
+        assert world.first() == "b"
+        seen = []
+        for latency in [0.13, 0.145] * 20:  # not quick enough to come back
+            world.takes["a"] = latency
+            world.time += LOOK_EVERY_S
+            world.look()
+            seen.append(world.first())
+        assert set(seen) == {"b"}
+        for _ in range(20):
+            world.takes["a"] = 0.1
+            world.time += LOOK_EVERY_S
+            world.look()
+        assert world.first() == "a"
+
+    def test_the_others_are_looked_at_now_and_then_one_at_a_time(self, world: World) -> None:
+        assert world.head() and world.asked == ["a", "b"]
+        assert world.head() and world.asked[2:] == ["a", "c"]
+        assert world.head() and world.asked[4:] == ["a"]
+        world.time += LOOK_EVERY_S
+        assert world.head() and world.asked[5:] == ["a", "b"]
+
+    def test_a_look_that_fails_harms_nobody(self, world: World) -> None:
+        world.fail("b")
+        assert world.head() == 100
+        assert world.health("b").failures == 1
+
+
+class TestBreaker:
+    def test_it_opens_after_some_failures_in_a_row(self, world: World) -> None:
+        world.fail("a")
+        for _ in range(FAILURES_MAX + 4):
+            assert world.first() == "b"
+        assert world.asked.count("a") == FAILURES_MAX
+        health = world.health("a")
+        assert health.open_until is not None and world.now() < health.open_until
+        assert health.failing_since == world.now() and health.last_error == "a can't be reached"
+        assert (health.calls, health.failures) == (FAILURES_MAX, FAILURES_MAX)
+
+    def test_it_opens_when_half_of_the_calls_fail(self, world: World) -> None:
+        for number in range(WINDOW):
+            world.mend()
+            if number % 2:
+                world.fail("a")
+            world.first()
+        world.mend()
+        assert world.first() == "b"
+
+    def test_a_success_between_keeps_it_closed(self, world: World) -> None:
+        for number in range(60):
+            world.mend()
+            if number % 3 == 2:
+                world.fail("a")
+            world.first()
+        assert world.health("a").open_until is None
+
+    def test_what_an_endpoint_refuses_goes_to_the_next_and_opens_nothing(self, world: World) -> None:
+        world.fail("a", error=RefusedError("a refused eth_getLogs"))
+        for _ in range(30):
+            assert world.first() == "b"
+        assert world.asked.count("a") == 30
+        health = world.health("a")
+        assert (health.failures, health.failing_since, health.open_until) == (0, None, None)
+        assert health.last_error == "a refused eth_getLogs"
+
+    def test_after_the_pause_one_trial_decides(self, world: World) -> None:
+        world.fail("a")
+        for _ in range(FAILURES_MAX):
+            world.first()
+        world.time += PAUSE_S * LONGEST
+        world.mend()
+        assert world.first() == "b"  # nobody has to wait for a trial as long as there is another endpoint
+        world.head()
+        assert world.asked[-1] == "a"
+        assert world.health("a").open_until is None and world.health("a").failing_since is None
+        assert world.first() == "a"
+
+    def test_each_further_pause_is_longer(self, world: World) -> None:
+        world.look()
+        world.fail("a")
+        for _ in range(FAILURES_MAX):
+            world.first()
+        pauses = []
+        for _ in range(10):
+            until = world.health("a").open_until
+            assert until is not None
+            pauses.append((until - world.now()).total_seconds())
+            world.time += pauses[-1] + 0.001
+            world.look()
+        for number, pause in enumerate(pauses):
+            assert 0.7 <= pause / min(PAUSE_S * 2**number, PAUSE_MAX_S) <= LONGEST + 0.01
+
+    def test_only_one_thread_makes_the_trial(self) -> None:
+        world = World(names=("a",))
+        world.fail("a")
+        for _ in range(FAILURES_MAX):
+            with pytest.raises(TransientError):
+                world.first()
+        world.mend()
+        world.time += PAUSE_S * LONGEST
+        entered, go = threading.Event(), threading.Event()
+
+        def slow(endpoint: Endpoint) -> str:
+            entered.set()
+            assert go.wait(10)
+            return "done"
+
+        with ThreadPoolExecutor(1) as threads:
+            trial = threads.submit(world.nodes.first, slow)
+            assert entered.wait(10)
+            with pytest.raises(TransientError, match="being tried"):
+                world.first()
+            go.set()
+            assert trial.result(10) == "done"
+        assert world.first() == "a"
+
+    def test_with_all_open_the_one_that_opened_first_is_the_last_resort(self) -> None:
+        world = World(names=("a", "b"))
+        world.fail("a", "b")
+        for _ in range(FAILURES_MAX):
+            with pytest.raises(TransientError):
+                world.first()
+            world.time += 0.1
+        world.asked.clear()
+        with pytest.raises(TransientError, match="a can't be reached"):
+            world.first()
+        assert world.asked == ["a"]
+        world.mend()
+        assert world.first() in ("a", "b")
+
+    def test_a_wish_to_be_left_alone_is_honoured_at_once(self, world: World) -> None:
+        world.fail("a", error=TransientError("a limits our rate", retry_after=timedelta(seconds=60)))
+        assert [world.first() for _ in range(5)] == ["b"] * 5
+        assert world.asked.count("a") == 1
+        world.time += 59
+        world.look()
+        assert world.asked.count("a") == 1
+        world.mend()
+        world.time += 60 * 0.1 + 1
+        world.look()
+        assert world.first() == "a"
+
+    def test_when_all_want_to_be_left_alone_we_say_for_how_long(self) -> None:
+        world = World(names=("a", "b"))
+        world.fail("a", error=TransientError("a limits our rate", retry_after=timedelta(seconds=600)))
+        world.fail("b", error=TransientError("b limits our rate", retry_after=timedelta(seconds=60)))
+        with pytest.raises(TransientError) as caught:
+            world.first()
+        assert caught.value.retry_after == timedelta(seconds=60)
+        world.time += 20
+        with pytest.raises(TransientError, match="b limits our rate") as caught:
+            world.first()
+        assert world.asked == ["a", "b"]
+        assert caught.value.retry_after is not None
+        assert 40 <= caught.value.retry_after.total_seconds() <= 46
+
+    def test_one_wish_does_not_keep_us_from_an_endpoint_that_merely_failed(self) -> None:
+        world = World(names=("a", "b"))
+        world.fail("a")
+        world.fail("b", error=TransientError("b limits our rate", retry_after=timedelta(seconds=3_600)))
+        with pytest.raises(TransientError, match="a can't be reached") as caught:
+            world.first()
+        assert caught.value.retry_after is None
+        for _ in range(5):
+            with pytest.raises(TransientError, match="a can't be reached"):
+                world.first()
+        assert world.asked.count("b") == 1
+
+    def test_a_limit_of_our_own_is_no_failure(self, world: World) -> None:
+        world.fail("a", error=LimitedError("25 per second", retry_after=timedelta(seconds=1)))
+        for _ in range(10):
+            assert world.first() == "b"
+        assert world.health("a").failures == 0 and world.health("a").open_until is None
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.data())
+    def test_whatever_happens_somebody_is_asked_or_a_time_is_named(self, data: st.DataObject) -> None:
+        """And an endpoint that works is never left out for longer than its longest pause."""
+        world = World(names=("a", "b"))
+        kinds: list[Callable[[str], Exception | None]] = [
+            lambda _: None,
+            lambda name: TransientError(f"{name} failed"),
+            lambda name: RefusedError(f"{name} refused"),
+            lambda name: MalformedError(f"{name} babbled"),
+            lambda name: TransientError(f"{name} waits", retry_after=timedelta(seconds=30)),
+        ]
+        for _ in range(data.draw(st.integers(1, 40))):
+            world.mend()
+            for name in world.names:
+                if (error := data.draw(st.sampled_from(kinds))(name)) is not None:
+                    world.fail(name, error=error)
+            before, named = len(world.asked), None
+            try:
+                data.draw(st.sampled_from([world.first, world.head]))()
+            except TransientError as error:
+                named = error.retry_after
+            assert len(world.asked) > before or named is not None
+            world.time += data.draw(st.sampled_from([0.0, 1.0, 7.0, 400.0]))
+        world.mend()
+        world.time += PAUSE_MAX_S * LONGEST
+        world.look()
+        assert world.first() in world.names
+        assert all(health.open_until is None for health in world.nodes.health())
+
+
+class TestWrongChain:
+    def test_it_is_asked_nothing_but_which_it_is_and_that_only_every_few_minutes(self, world: World) -> None:
+        world.wrong = {"a"}
+        for _ in range(10):
+            assert world.first() == "b"
+        assert world.verified == ["a", "b"] and "a" not in world.asked
+        assert world.trouble() == {"a": "wrong_chain", "b": None, "c": None}
+        world.time += WRONG_CHAIN_S
+        world.wrong = set()
+        world.look()
+        assert world.verified.count("a") == 2 and world.trouble()["a"] is None
+        assert world.first() == "a"
+
+    def test_it_stays_so_while_it_can_not_be_asked(self, world: World) -> None:
+        world.wrong = {"a"}
+        world.first()
+        world.time += WRONG_CHAIN_S
+        world.look()
+        assert world.trouble()["a"] == "wrong_chain" and "a" not in world.asked
+
+    def test_nothing_else_is_no_last_resort(self) -> None:
+        world = World(names=("a",))
+        world.wrong = {"a"}
+        for _ in range(3):
+            with pytest.raises(TransientError, match="a is a node of eip155:5"):
+                world.first()
+        assert world.asked == [] and world.verified == ["a"]
+
+
+class TestHeads:
+    def test_one_that_is_behind_lags_and_is_asked_last(self, world: World) -> None:
+        world.height = {"a": 94}
+        world.look()
+        assert world.trouble() == {"a": "lags", "b": None, "c": None}
+        assert world.first() == "b"
+        world.fail("b", "c")
+        assert world.first() == "a"  # last, and yet not never
+
+    def test_one_that_is_as_far_behind_as_it_may_be_does_not(self, world: World) -> None:
+        world.height = {"a": 95}
+        world.look()
+        assert world.trouble()["a"] is None and world.first() == "a"
+
+    def test_it_is_asked_again_when_it_has_caught_up(self, world: World) -> None:
+        world.height = {"a": 50}
+        world.look()
+        assert world.first() == "b"
+        world.height = {}
+        world.time += LOOK_EVERY_S
+        world.look()
+        assert world.trouble()["a"] is None and world.first() == "a"
+
+    def test_an_old_sight_is_no_lag(self, world: World) -> None:
+        world.look()
+        world.time += 29
+        world.height = {"a": int(world.time // 10)}
+        world.head()
+        assert world.trouble() == {"a": None, "b": None, "c": None}
+        world.height = {}
+        world.time += 3_000
+        world.fail("b", "c")
+        world.look()
+        assert world.trouble() == {"a": None, "b": None, "c": None}
+
+    def test_one_that_boasts_makes_nobody_lag(self, world: World) -> None:
+        world.height = {"c": 1_000_000}
+        world.look()
+        assert world.trouble() == {"a": None, "b": None, "c": None}
+
+    def test_one_whose_newest_block_is_old_stands_still(self, world: World) -> None:
+        world.look()
+        stuck = int(world.time // 10)
+        for name in world.names:
+            world.height[name] = stuck
+        world.time += 20 * 10 + 10  # 20 block times, at least a minute
+        world.look()
+        assert set(world.trouble().values()) == {"stalled"}
+        assert world.first() == "a"
+        del world.height["c"]
+        world.time += LOOK_EVERY_S
+        world.look()
+        assert world.trouble() == {"a": "stalled", "b": "stalled", "c": None}
+        assert world.first() == "c"
+
+    def test_where_the_age_is_not_to_be_looked_at_nothing_stands_still(self) -> None:
+        world = World(fields={"head_age_max_s": 0})
+        world.height = dict.fromkeys(world.names, 1)
+        world.look()
+        assert set(world.trouble().values()) == {None}
+
+    def test_health_tells_what_was_seen(self, world: World) -> None:
+        world.takes = {"a": 0.25}
+        assert world.health("a") == NodeHealth("a", None, None, None, 0, 0, None, None, None, None)
+        world.head()
+        health = world.health("a")
+        assert (health.head_number, health.head_time) == (100, EPOCH + timedelta(seconds=1_000))
+        assert health.latency_ms == pytest.approx(250)
+        assert (health.calls, health.failures) == (1, 0)
+        assert "SECRETKEY123" not in str(world.nodes.health())
+
+
+TX = "0xaa"
+
+
+def told(newest: int, block: str | None = "0xb5", *, number: int = 5, units: int = 7, **fields: Any) -> Told:
+    """One node's word on TX; `block` None: it has it in none."""
+    if block is None:
+        return Told(newest, {TX: ChainTx(TX, fields.get("status", TxStatus.MISSING))})
+    transfer = Transfer("c", TX, 0, "asset", None, "s", "r", units, number, block, fields.get("time"))
+    return Told(
+        newest, {TX: ChainTx(TX, TxStatus.SUCCEEDED, block_number=number, block_hash=block, transfers=(transfer,))}
+    )
+
+
+class TestAgreed:
+    def agreed(self, world: World, answers: dict[str, Told | Exception]) -> Told:
+        def read(endpoint: Endpoint) -> Told:
+            world.asked.append(endpoint.host)
+            answer = answers[endpoint.host]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return world.nodes.agreed(read, same=agreement.same, behind=agreement.behind)
+
+    def test_two_that_tell_the_same(self, world: World) -> None:
+        answers: dict[str, Told | Exception] = {"a": told(9), "b": told(6, time=EPOCH), "c": told(9, "0xother")}
+        assert self.agreed(world, answers) == told(9)
+        assert world.asked == ["a", "b"]
+
+    @pytest.mark.parametrize(
+        "other", [told(9, "0xother"), told(9, units=8), told(9, number=6), told(5, None), told(9, None)]
+    )
+    def test_two_that_differ_stop_everything_and_are_marked(self, world: World, other: Told) -> None:
+        for answers in ({"a": told(9), "b": other, "c": told(9)}, {"a": other, "b": told(9), "c": told(9)}):
+            with pytest.raises(DisagreementError, match="a and b disagree about eip155:1"):
+                self.agreed(World(), dict(answers))
+        with pytest.raises(DisagreementError):
+            self.agreed(world, {"a": told(9), "b": other})
+        assert world.trouble() == {"a": "disagrees", "b": "disagrees", "c": None}
+        assert self.agreed(world, {"a": told(9), "c": told(9)}) == told(9)
+        assert world.trouble() == {"a": None, "b": "disagrees", "c": None}
+        assert world.first() == "a"
+
+    def test_the_mark_goes_when_they_agree_again(self) -> None:
+        world = World(names=("a", "b"))
+        with pytest.raises(DisagreementError):
+            self.agreed(world, {"a": told(9), "b": told(9, "0xother")})
+        assert self.agreed(world, {"a": told(9), "b": told(9)}) == told(9)
+        assert set(world.trouble().values()) == {None}
+
+    def test_one_that_lacks_the_block_is_no_witness(self, world: World) -> None:
+        answers: dict[str, Told | Exception] = {"a": told(9), "b": told(4, None), "c": told(9)}
+        assert self.agreed(world, answers) == told(9)
+        assert world.asked == ["a", "b", "c"]
+        assert self.agreed(World(), {"a": told(4, None), "b": told(9), "c": told(9)}) == told(9)
+        with pytest.raises(TransientError, match="b is behind a") as caught:
+            self.agreed(World(names=("a", "b")), {"a": told(9), "b": told(4, None)})
+        assert not isinstance(caught.value, DisagreementError)
+
+    def test_what_is_in_no_block_is_alike_wherever_it_waits(self, world: World) -> None:
+        waiting = told(9, None, status=TxStatus.MEMPOOL)
+        assert self.agreed(world, {"a": waiting, "b": told(9, None)}) == waiting
+
+    def test_a_third_one_is_asked_when_the_second_fails(self, world: World) -> None:
+        assert self.agreed(world, {"a": told(9), "b": TransientError("b is down"), "c": told(9)}) == told(9)
+        with pytest.raises(TransientError, match="b is down"):
+            self.agreed(World(names=("a", "b")), {"a": told(9), "b": TransientError("b is down")})
+
+    def test_two_endpoints_of_one_host_are_one_witness(self) -> None:
+        world = World(names=("a", "a"))
+        with pytest.raises(TransientError, match="no second endpoint of another host"):
+            self.agreed(world, {"a": told(9)})
+        world = World(names=("a", "a", "b"))
+        assert self.agreed(world, {"a": told(9), "b": told(9)}) == told(9)
+        assert world.asked == ["a", "b"]
+
+    def test_an_answer_can_be_compared_as_it_is(self, world: World) -> None:
+        assert world.nodes.agreed(lambda _: 7) == 7
+        with pytest.raises(DisagreementError):
+            world.nodes.agreed(lambda endpoint: endpoint.host)
+
+    def test_an_adapter_may_say_itself_why(self, world: World) -> None:
+        def differ(one: str, other: str) -> bool:
+            raise DisagreementError(f"{one} is not {other}")
+
+        with pytest.raises(DisagreementError, match="a and b disagree about eip155:1: a is not b"):
+            world.nodes.agreed(lambda endpoint: endpoint.host, same=differ)
+        assert world.trouble()["a"] == "disagrees"
+
+
+def test_threads_share_a_pool(world: World) -> None:
+    world.fail("b", error=RefusedError("b refused"))
+
+    def work(number: int) -> str:
+        return world.first() if number % 3 else str(world.head())
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(list(threads.map(work, range(400)))) == 400
+    assert sum(health.calls for health in world.nodes.health()) == len(world.asked)

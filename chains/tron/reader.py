@@ -37,6 +37,8 @@ class TronReader:
     ) -> None:
         if not _CHAIN.fullmatch(chain.id):
             raise PermanentError(f"{chain.id!r} is no Tron chain: tron: and the chain id in decimal (tron:728126428)")
+        if chain.reorg_depth:
+            raise PermanentError(f"{chain.id} is read by its solid blocks, which none replaces: reorg_depth must be 0")
         self.id = chain.id
         self._chain = chain
         self._number = int(chain.id.partition(":")[2])

@@ -446,3 +446,8 @@ def test_a_chain_that_is_not_named_by_its_number_is_not_started_with(chain: str)
         make_reader("http://127.0.0.1:1", chain=chain, assets=[])
     with pytest.raises(PermanentError):
         make_reader()
+
+
+def test_a_chain_of_solid_blocks_has_no_reorgs() -> None:
+    with pytest.raises(PermanentError, match="reorg_depth must be 0"):
+        make_reader("http://127.0.0.1:1", reorg_depth=1)

@@ -17,6 +17,7 @@ def make_reader(
     chain: str = CHAIN,
     assets: Sequence[str] = (COIN, TOKEN_ASSET),
     scan_blocks_max: int = 100,
+    reorg_depth: int = 0,
     **settings: Any,
 ) -> TronReader:
     made = Chain(
@@ -24,7 +25,7 @@ def make_reader(
         name="Development",
         namespace="tron",
         confirmations="finalized",
-        reorg_depth=0,
+        reorg_depth=reorg_depth,
         block_time_ms=3000,
         scan_blocks_max=scan_blocks_max,
         head_age_max_s=0,

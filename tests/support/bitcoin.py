@@ -1,0 +1,111 @@
+"""A real Bitcoin block, blocks made to measure, and fixtures of a real regtest node.
+
+Use of the fixtures: pytest_plugins = ["tests.support.bitcoin"].
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from btclib.block.block import Block, bip34_commitment, merkle_root_and_mutated_from_transactions
+from btclib.block.block_header import BlockHeader
+from btclib.exceptions import BTClibValueError
+from btclib.script.witness import Witness
+from btclib.tx.out_point import OutPoint
+from btclib.tx.tx import Tx
+from btclib.tx.tx_in import TxIn
+from btclib.tx.tx_out import TxOut
+
+from chains.bitcoin import parse
+from chains.bitcoin.reader import BitcoinReader
+from config.assets import Asset, Chain, Node
+from local.bitcoin_chain import RegtestChain
+from local.bitcoin_node import BitcoinNode
+
+MAIN = "bip122:000000000019d6689c085ae165831e93"
+REGTEST = RegtestChain.chain
+COIN = f"{REGTEST}/slip44:0"
+MAIN_ASSETS = parse.Assets(MAIN, f"{MAIN}/slip44:0")
+REGTEST_ASSETS = parse.Assets(REGTEST, COIN)
+
+REAL_NUMBER = 482_683
+REAL_HASH = "000000000000000000c238240ef6dcb26c37e75e16514e6ffc0aef7eee73e747"
+REAL_RAW = Path(__file__).with_name("bitcoin_482683.hex").read_text().replace("\n", "")
+"""Block 482683 of the main network, from bcoin's test/data/block482683.raw (MIT)."""
+
+_BITS = bytes.fromhex("207fffff")
+PARENT = "11" * 32
+
+MakeReader = Callable[..., BitcoinReader]
+
+
+def coinbase(number: int, outputs: Sequence[TxOut] = ()) -> Tx:
+    script = bip34_commitment(number) + b"\x04made"
+    return Tx(1, 0, [TxIn(OutPoint(), script, 0xFFFFFFFF)], list(outputs) or [TxOut(50, b"\x51")], check_validity=False)
+
+
+def payment(*outputs: tuple[int, bytes], spends: str = "22" * 32, index: int = 0, witness: bool = True) -> Tx:
+    """Units and script of each output. Nobody has signed it."""
+    stack = Witness([b"\x30" * 71, b"\x02" * 33]) if witness else Witness()
+    spent = TxIn(OutPoint(spends, index), b"", 0xFFFFFFFD, stack)
+    return Tx(
+        2, 0, [spent], [TxOut(units, script, check_validity=False) for units, script in outputs], check_validity=False
+    )
+
+
+def block(number: int, txs: Sequence[Tx], *, parent: str = PARENT, root: bytes | None = None) -> tuple[str, str]:
+    """Hash and raw bytes of a regtest block of these, with the work that regtest asks for: two tries on average."""
+    made = merkle_root_and_mutated_from_transactions(txs)[0] if root is None else root
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    for nonce in range(1_000):
+        header = BlockHeader(0x20000000, bytes.fromhex(parent), made, time, _BITS, nonce)
+        try:
+            header.assert_valid_pow(_BITS)
+        except BTClibValueError:
+            continue
+        raw = Block(header, list(txs), check_validity=False).serialize(check_validity=False)
+        return header.hash.hex(), raw.hex()
+    raise AssertionError("no nonce of a thousand")
+
+
+@pytest.fixture(scope="session")
+def bitcoin_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BitcoinNode]:
+    with BitcoinNode(tmp_path_factory.mktemp("bitcoin")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def regtest(bitcoin_node: BitcoinNode) -> Iterator[RegtestChain]:
+    """One node for all tests: each uses addresses of its own, and leaves nothing waiting."""
+    with RegtestChain(bitcoin_node.url) as chain:
+        chain.fund()
+        yield chain
+
+
+@pytest.fixture
+def nothing_waits(regtest: RegtestChain) -> Iterator[None]:
+    yield
+    if regtest.waiting:
+        regtest.mine()
+
+
+@pytest.fixture
+def make_reader(regtest: RegtestChain, nothing_waits: None) -> MakeReader:
+    """Of the node, or of those at these URLs."""
+
+    def make(*urls: str, scan_blocks_max: int = 200, reorg_depth: int = 30, read_timeout: float = 20) -> BitcoinReader:
+        chain = Chain(
+            id=REGTEST,
+            name="Regtest",
+            namespace="bip122",
+            confirmations=2,
+            reorg_depth=reorg_depth,
+            block_time_ms=1_000,
+            scan_blocks_max=scan_blocks_max,
+            head_age_max_s=0,
+            nodes=tuple(Node(url=url) for url in urls or [regtest.url]),
+        )
+        return BitcoinReader(chain, [Asset(id=COIN, symbol="BTC", scale=8)], read_timeout=read_timeout)
+
+    return make

@@ -12,7 +12,7 @@ from api import openapi, problems
 from api.metrics import Metrics
 from api.middleware import VERSION, BodyLimit, Envelope
 from api.rate_limit import limiter
-from api.routes import accounts, batches, deposits, docs, health, holds, jobs, journals, metrics
+from api.routes import accounts, addresses, batches, chains, deposits, docs, health, holds, jobs, journals, metrics
 from config import assets, settings
 from config import logging as log_config
 
@@ -49,10 +49,10 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_tags=openapi.TAGS,
     )
-    app.state.metrics = Metrics(deposits.count_by_state)
+    app.state.metrics = Metrics(deposits.count_by_state, chains.statuses)
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
-    for router in (deposits.router, batches.router, jobs.router, *ledger):
+    for router in (deposits.router, addresses.router, batches.router, chains.router, jobs.router, *ledger):
         app.include_router(router, responses=openapi.PROBLEMS)
     for router in (health.router, metrics.router, docs.router):
         app.include_router(router)

@@ -18,6 +18,8 @@ written as strings. Every refusal is a problem document (RFC 9457); look at its 
 """
 TAGS = [
     {"name": "deposits", "description": "Payments to watch for on chains"},
+    {"name": "addresses", "description": "Where an account is paid, for ever"},
+    {"name": "chains", "description": "How far each chain was read, and reading a range once more"},
     {"name": "jobs", "description": "Durable work: what was asked for and how far it came"},
     {"name": "accounts", "description": "The books, read: balances now and then, entries, statements"},
     {"name": "journals", "description": "What moves money in the books: many postings in one, and their reversals"},

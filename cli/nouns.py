@@ -13,6 +13,7 @@ NOUNS = {
     "tenants": "The upstream apps that may ask for work.",
     "keys": "The API keys of tenants.",
     "addresses": "Our deposit addresses.",
+    "wallets": "Extended public keys, from which addresses are derived.",
     "chains": "How far each chain was read.",
     "deposits": "Payments that are watched for, and what became of them.",
     "jobs": "Durable work: what waits, what runs, how it ended.",

@@ -5,6 +5,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from bip32 import BIP32  # type: ignore[import-untyped]
 
 from config import assets, settings
 from core import clock, db
@@ -13,7 +14,7 @@ from domain.access import service as access
 from domain.deposit import books
 from domain.deposit import service as deposits
 from domain.deposit.models import ChainBlock, ChainCursor
-from domain.deposit.service import NewDeposit
+from domain.deposit.service import NewDeposit, Route
 from ledger import balances, chart
 from ledger.assets import sync_assets
 from tests.integration.cli.conftest import Cli
@@ -167,3 +168,98 @@ def test_a_stopped_scan_goes_on_from_the_block_a_person_names(cli: Cli, database
     assert (chain["state"], chain["next_block"], chain["error"]) == ("running", 90, None)
     told = cli("chains", "restart", "eip155:999", "--from-block", "1", "--reason", "x", status=1).stderr
     assert told == "tallyrail: the chain eip155:999 has not been scanned yet\n"
+
+
+# --- wallets and tags ----------------------------------------------------------------------------------------------
+
+ACCOUNT_KEY = BIP32.from_seed(b"\1" * 32)
+PUBLIC, PRIVATE = (
+    str(ACCOUNT_KEY.get_xpub_from_path("m/44'/60'/0'")),
+    str(ACCOUNT_KEY.get_xpriv_from_path("m/44'/60'/0'")),
+)
+
+
+def test_a_wallet_shows_its_addresses_before_any_is_given(cli: Cli, tenant: str) -> None:
+    plan = cli("wallets", "add", tenant, CHAIN, PUBLIC).stdout
+    assert plan.endswith("Nothing was done. Add --commit to do it.\n")
+    assert cli("wallets", "list").stdout == "There are no such wallets.\n"
+    assert PUBLIC not in plan
+    made = json.loads(cli("wallets", "add", tenant, CHAIN, "-", "--commit", "--json", stdin=f"{PUBLIC}\n").stdout)
+    children = [each["address"] for each in made["addresses"]]
+    assert (made["added_by"], made["next_index"], made["first_unused"]) == ("ada", 0, children[0])
+    assert all(address in plan for address in children)
+    with db.transaction() as session:
+        own = deposits.own_address(session, tenant, CHAIN, "user:42:available")
+    assert own.address == children[0]
+    [row] = json.loads(cli("wallets", "list", "--tenant", tenant, "--chain", CHAIN, "--json").stdout)["wallets"]
+    assert (row["id"], row["next_index"], row["first_unused"]) == (made["id"], 1, children[1])
+    assert children[1] in cli("wallets", "list", columns=80).stdout
+    [owned] = json.loads(cli("addresses", "list", "--account", "user:42:available", "--json").stdout)["addresses"]
+    assert (owned["address"], owned["wallet_id"], owned["wallet_index"]) == (children[0], made["id"], 0)
+
+
+def test_a_wallet_is_closed_only_when_that_is_meant(cli: Cli, tenant: str) -> None:
+    made = json.loads(cli("wallets", "add", tenant, CHAIN, PUBLIC, "--commit", "--json").stdout)
+    assert cli("wallets", "close", made["id"]).stdout.endswith("Nothing was done. Add --commit to do it.\n")
+    assert json.loads(cli("wallets", "list", "--json").stdout)["wallets"][0]["state"] == "open"
+    cli("wallets", "close", made["id"], "--actor", "bob", "--commit")
+    [row] = json.loads(cli("wallets", "list", "--json").stdout)["wallets"]
+    assert (row["state"], row["closed_by"]) == ("closed", "bob")
+    assert "no wallet" in cli("wallets", "close", new_id(), "--commit", status=1).stderr
+
+
+@pytest.mark.parametrize("key", [PRIVATE, f"{PRIVATE}x", PUBLIC[:-1] + "1"])
+def test_a_key_that_may_be_private_is_refused_and_repeated_nowhere(
+    cli: Cli, tenant: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for command, stdin in (([key], None), (["-", "--json"], f"{key}\n")):
+        told = cli("wallets", "add", tenant, CHAIN, *command, "--commit", status=1, stdin=stdin)
+        assert key not in told.output + told.stderr + caplog.text
+        assert told.stderr.startswith("tallyrail: ")
+    assert "nobody" in cli("wallets", "add", "nobody", CHAIN, PUBLIC, "--commit", status=1).stderr
+    assert cli("wallets", "list").stdout == "There are no such wallets.\n"
+
+
+def test_tags_are_for_chains_that_carry_them(cli: Cli, tenant: str) -> None:
+    told = cli("addresses", "add", tenant, CHAIN, FIRST, "--shared", "--tagged", status=1).stderr
+    assert told == f"tallyrail: payments on {CHAIN} carry no tag\n"
+    cli("addresses", "add", tenant, CHAIN, FIRST, "--pool", "--tagged", status=1)
+    assert cli("addresses", "tags").stdout == "There are no such tags.\n"
+
+
+def test_a_tag_is_found_with_its_owner(cli: Cli, tenant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, hot = "tron:0x2b6653dc", "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"
+    file = tmp_path / "chains.toml"
+    file.write_text(
+        f"""
+        [chains."{chain}"]
+        name = "Tron"
+        namespace = "tron"
+        confirmations = 1
+        reorg_depth = 0
+        block_time_ms = 3000
+        [assets."{chain}/slip44:195"]
+        symbol = "TRX"
+        scale = 6
+        """
+    )
+    monkeypatch.setenv("CHAINS_FILE", str(file))
+    monkeypatch.setenv("RPC_URLS", json.dumps({chain: ["http://127.0.0.1:1"]}))
+    settings.reload()
+    assets.reload()
+    cli("addresses", "add", tenant, chain, hot, "--shared", "--tagged")
+    assert "shared, tagged" in cli("addresses", "list").stdout
+    new = NewDeposit(tenant=tenant, asset=f"{chain}/slip44:195", account="user:42:available", route=Route.TAG)
+    with db.transaction() as session:
+        made = deposits.create(session, new)
+    shown = json.loads(cli("deposits", "show", made.id, "--json").stdout)
+    assert (shown["address"], shown["tag"], shown["payment_uri"]) == (hot, made.tag, None)
+    [row] = json.loads(cli("addresses", "tags", "--tag", made.tag, "--json").stdout)["tags"]
+    assert (row["owner_account"], row["address"]) == ("user:42:available", hot)
+    assert cli("addresses", "tags", "--account", "user:43:available").stdout == "There are no such tags.\n"
+    settings.reload()
+    assets.reload()
+
+
+def test_a_deposit_is_shown_with_its_payment_request(cli: Cli, deposit: UUID) -> None:
+    assert f"ethereum:{FIRST}@1?value=1500000000000000000" in cli("deposits", "show", deposit).stdout

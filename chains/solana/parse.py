@@ -14,7 +14,7 @@ from solders.transaction import VersionedTransaction
 
 from chains.base import Block, ChainTx, TxStatus
 from chains.errors import MalformedError
-from chains.solana.fields import address, listing, mapping, signature, whole
+from chains.solana.fields import Json, address, listing, mapping, signature, whole
 from chains.solana.transfers import Assets, Unsettled, transfers
 
 
@@ -76,8 +76,7 @@ def statuses(value: object, asked: int) -> list[Status | None]:
     if len(rows) != asked:
         raise MalformedError(f"asked for {asked} statuses, told of {len(rows)}")
     return [
-        None if row is None else Status(slot=whole(mapping(row).get("slot")), failed=row.get("err") is not None)
-        for row in rows
+        None if row is None else Status(slot=whole(mapping(row).get("slot")), failed=has_failed(row)) for row in rows
     ]
 
 
@@ -87,13 +86,20 @@ def listed(value: object) -> list[Listed]:
         Listed(
             signature=signature(mapping(row).get("signature")),
             slot=whole(row.get("slot")),
-            failed=row.get("err") is not None,
+            failed=has_failed(row),
         )
         for row in listing(value)
     ]
     if any(newer.slot < older.slot for newer, older in pairwise(rows)):
         raise MalformedError("signatures out of order")
     return rows
+
+
+def has_failed(raw: Json) -> bool:
+    """Success is an `err` that is null, not one that is missing."""
+    if "err" not in raw:
+        raise MalformedError("neither success nor an error is told")
+    return raw["err"] is not None
 
 
 def slot_of(value: object) -> int | None:
@@ -116,7 +122,7 @@ def chain_tx(id_: str, status: Status | None, value: object, block: Block | None
     if raw.get("meta") is None or block is None:
         return unsettled
     meta = mapping(raw["meta"])
-    failed = meta.get("err") is not None
+    failed = has_failed(meta)
     if status is not None and (status.slot, status.failed) != (block.number, failed):
         return unsettled
     try:

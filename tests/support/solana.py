@@ -30,11 +30,7 @@ class Recorded:
         slot = self.answer["slot"]
         time = datetime.fromtimestamp(self.answer["blockTime"], UTC)
         block = Block(number=slot, hash="1" * 32, parent_hash="1" * 32, time=time)
-        return parse.chain_tx(self.id, parse.Status(slot, self._failed), self.answer, block, ASSETS)
-
-    @property
-    def _failed(self) -> bool:
-        return self.answer["meta"] is not None and self.answer["meta"]["err"] is not None
+        return parse.chain_tx(self.id, None, self.answer, block, ASSETS)
 
 
 def recorded(name: str) -> Recorded:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from chains import formats
 from chains.base import ChainReader
 from config.assets import registry as assets
 from core import clock
@@ -177,12 +178,17 @@ def test_the_same_transfer_is_found_alike_by_hash_and_by_scan(till: Till, lab: L
 
 def test_several_transfers_in_one_transaction_are_several_deposits(till: Till, lab: Lab) -> None:
     can(lab, "many")
-    one, other = till.by_address("1"), till.by_address("2")
+    asset = lab.token
+    one, other = till.by_address("1", asset=asset), till.by_address("2", asset=asset)
     till.work()
-    lab.pay(Payment(one.address, UNITS), Payment(other.address, 2 * UNITS), Payment(other.address, 3 * UNITS))
+    lab.pay(
+        Payment(one.address, UNITS, asset),
+        Payment(other.address, 2 * UNITS, asset),
+        Payment(other.address, 3 * UNITS, asset),
+    )
     till.settle()
     assert till.said(one) == till.said(other) == ("credited", None)
-    assert till.balance("1") == UNITS
+    assert till.balance("1", asset) == UNITS
     extra = [deposit for deposit in till.all() if deposit.mode == "unexpected"]
     assert [deposit.account for deposit in extra] == ["user:2:available"] and till.living_transfers() == 3
     assert {till.get(other).units_received, extra[0].units_received} == {2 * UNITS, 3 * UNITS}
@@ -190,8 +196,9 @@ def test_several_transfers_in_one_transaction_are_several_deposits(till: Till, l
 
 def test_several_transfers_to_a_shared_address_pay_several_orders(till: Till, lab: Lab) -> None:
     can(lab, "many")
-    chain_tx = lab.pay(Payment(till.shared, UNITS), Payment(till.shared, UNITS))
-    deposits = [till.by_hash(chain_tx, user, units_expected=UNITS) for user in ("1", "2", "3")]
+    asset = lab.token
+    chain_tx = lab.pay(Payment(till.shared, UNITS, asset), Payment(till.shared, UNITS, asset))
+    deposits = [till.by_hash(chain_tx, user, asset=asset, units_expected=UNITS) for user in ("1", "2", "3")]
     till.settle()
     assert sorted(till.said(deposit) for deposit in deposits) == [
         ("credited", None),
@@ -227,6 +234,28 @@ def test_a_payment_to_somebody_else_is_refused(till: Till, lab: Lab) -> None:
     deposit = till.by_hash(lab.pay(Payment(lab.new_address(), UNITS)))
     till.settle()
     assert till.said(deposit) == ("rejected", "wrong_recipient")
+
+
+def test_a_payment_older_than_the_order_is_refused(till: Till, lab: Lab) -> None:
+    deposit = till.by_hash(lab.pay(Payment(till.shared, UNITS)))
+    with transaction() as session:  # as if it had been asked for two days after the payment
+        session.execute(update(Deposit).values(created_at=clock.now() + timedelta(days=2)))
+    till.settle()
+    assert till.said(deposit) == ("rejected", "older_than_order")
+
+
+def test_another_payers_transaction_is_refused(till: Till, lab: Lab) -> None:
+    if not formats.tells_payer(lab.chain):
+        pytest.skip(f"{lab.chain} does not say who paid")
+    deposit = till.by_hash(lab.pay(Payment(till.shared, UNITS)), payer=lab.new_address())
+    till.settle()
+    assert till.said(deposit) == ("rejected", "wrong_payer")
+
+
+def test_a_transaction_that_was_never_sent_is_never_credited(till: Till, lab: Lab) -> None:
+    deposit = till.by_hash(lab.missing)
+    till.settle()
+    assert till.said(deposit) == ("watching", None) and till.balance("1") == 0
 
 
 def test_a_failed_transaction_is_refused_whatever_its_fields_say(till: Till, lab: Lab) -> None:

@@ -278,6 +278,31 @@ class TestDisbelief:
             with pytest.raises(TransientError, match="told of"):
                 read()
 
+    def test_the_block_of_another_version_is_refused(self, node: AptosNode, reader: AptosReader) -> None:
+        sent = pay(node, Move(PAYEE, 5))
+        node.mine()
+        other = node.answer("/v1/blocks/by_height/2", {})
+        node.answers = lambda path, answer: other if "/blocks/by_version" in path else answer
+        with pytest.raises(TransientError, match="asked for the block of version"):
+            reader.chain_txs([sent])
+
+    def test_blocks_that_do_not_follow_each_other_are_refused(self, node: AptosNode, reader: AptosReader) -> None:
+        node.answers = lambda path, answer: (
+            (200, answer[1] | {"last_version": "3"}) if path.startswith("/v1/blocks/by_height/2?") else answer
+        )
+        with pytest.raises(TransientError, match="not where 2 ends"):
+            reader.blocks([3])
+
+    @pytest.mark.parametrize(("name", "value"), [("block_hash", "0x" + "7" * 64), ("block_timestamp", "7")])
+    def test_a_scans_first_block_has_to_begin_as_it_is_told(
+        self, node: AptosNode, reader: AptosReader, name: str, value: str
+    ) -> None:
+        node.answers = lambda path, answer: (
+            (200, answer[1] | {name: value}) if path.startswith("/v1/blocks/by_height/2?") else answer
+        )
+        with pytest.raises(TransientError, match="but begins as"):
+            reader.scan(2, 4, [PAYEE])
+
     def test_heights_that_are_skipped_are_refused(self, node: AptosNode, reader: AptosReader) -> None:
         def say(path: str, answer: Answer) -> Answer:
             if not path.startswith("/v1/transactions?"):

@@ -34,7 +34,7 @@ ASSETS = Assets(
 )
 BLOCK = Block(number=7, hash="0x" + "b" * 64, parent_hash="", time=datetime(2026, 1, 1, tzinfo=UTC))
 PAYER = "0x" + "c1" * 30 + "0fee"
-PAYEE = "0x" + "0d" * 32
+PAYEE = "0x" + "5d" * 32
 LOOK_ALIKE = "0xbadc0ffee::asset::USDT"
 
 
@@ -233,9 +233,36 @@ class TestFungibleAssets:
         assert told(raw) == [(1, f"{CHAIN}/fungible:{USDT}", USDT, PAYEE, 5)]
 
     def test_what_comes_and_goes_in_one_transaction_is_told_as_it_came(self) -> None:
-        ledger = Ledger()
-        raw = executed(Move(PAYER, 3, USDT), Move(PAYEE, 5, USDT), ledger=ledger)
-        assert [(recipient, units) for *_, recipient, units in told(raw)] == [(PAYER, 3), (PAYEE, 5)]
+        raw = executed(Move(PAYEE, 5, USDT))
+        store = primary_store(PAYEE, USDT)
+        for change in raw["changes"]:
+            if parse.address(change["address"]) == store and "balance" in change["data"]["data"]:
+                change["data"]["data"]["balance"] = "1"
+        assert [asset for _, asset, *_ in told(raw)] == [None]
+        gone = {"type": "0x1::fungible_asset::Withdraw", "data": {"amount": "4", "store": store}}
+        raw["events"].append(gone)
+        assert told(raw) == [(1, f"{CHAIN}/fungible:{USDT}", USDT, PAYEE, 5)]
+
+    @pytest.mark.parametrize("way", ["coin_v1", "coin_v2"])
+    def test_coins_that_come_and_go_are_told_as_they_came(self, way: Any) -> None:
+        raw = executed(Move(PAYEE, 5, LZ_USDT_TYPE, way))
+        for change in raw["changes"]:
+            if change["address"] == PAYEE and change["data"]["type"].startswith("0x1::coin::CoinStore"):
+                change["data"]["data"]["coin"]["value"] = "1"
+        assert [asset for _, asset, *_ in told(raw)] == [None]
+        gone = {
+            "coin_v1": {
+                "guid": {"creation_number": "3", "account_address": PAYEE},
+                "type": "0x1::coin::WithdrawEvent",
+                "data": {"amount": "4"},
+            },
+            "coin_v2": {
+                "type": "0x1::coin::CoinWithdraw",
+                "data": {"account": PAYEE, "amount": "4", "coin_type": LZ_USDT_TYPE},
+            },
+        }
+        raw["events"].append(gone[way])
+        assert [asset for _, asset, *_ in told(raw)] == [f"{CHAIN}/coin:{LZ_USDT}"]
 
     def test_only_those_to_watched_addresses_if_so_asked(self) -> None:
         raw = executed(Move(PAYEE, 5, USDT), Move(PAYER, 6, USDT))

@@ -57,18 +57,15 @@ def first_block_since(reader: ChainReader, chain: Chain, head: Head, since: date
     if head.latest.time < since:
         return head.latest.number + 1
     high = head.latest.number  # it and all above are not older
-    low, older = 0, False  # all below are older, or not to be had
-    step = 1
-    while high > 0:
-        number = max(head.latest.number - step, 0)
+    low, older = 0, False  # all below are older
+    number, step = high, 1
+    while number > 0 and not older:
+        number, step = max(head.latest.number - step, 0), 2 * step
         block, missing = _at_or_after(reader, chain, number, high)
         if block is not None and block.time < since:
             low, older = block.number + 1, True
-            break
-        if block is None and not missing:
-            low = number
-            break
-        high, step = number, 2 * step
+        elif block is not None or missing:
+            high = number
     while low < high:
         middle = (low + high) // 2
         block, missing = _at_or_after(reader, chain, middle, high)

@@ -97,9 +97,7 @@ class MemoryChain:
 
     def blocks(self, numbers: Sequence[int]) -> Mapping[int, Block]:
         return {
-            number: block
-            for number in numbers
-            for block, _ in self._between(max(number, self.pruned_below), number)
+            number: block for number in numbers for block, _ in self._between(max(number, self.pruned_below), number)
         }
 
     def _between(self, first: int, last: int) -> list[tuple[Block, list[Payment]]]:

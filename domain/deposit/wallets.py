@@ -36,6 +36,7 @@ def add(session: Session, tenant: str, chain: str, key: str, *, actor: str) -> D
     or another wallet is open. No error repeats the key.
     """
     canonical = checked(chain, key)
+    _refuse_other_spellings(session, chain, canonical)
     holders = session.scalars(
         select(DepositWallet)
         .where(DepositWallet.extended_key == canonical)
@@ -70,6 +71,14 @@ def add(session: Session, tenant: str, chain: str, key: str, *, actor: str) -> D
     mine.closed_at = mine.closed_by = None
     session.flush()
     return mine
+
+
+def _refuse_other_spellings(session: Session, chain: str, key: str) -> None:
+    """An account's key and its branch's, or an xpub and a zpub, may have the same children, and would count apart."""
+    first = formats.derive(chain, key, 0)
+    for wallet in listed(session):
+        if wallet.extended_key != key and formats.derive(wallet.chain, wallet.extended_key, 0) == first:
+            raise ConflictError(f"the wallet {wallet.id} has the same addresses by another key", field="key")
 
 
 def close(session: Session, wallet_id: UUID, *, actor: str) -> DepositWallet:

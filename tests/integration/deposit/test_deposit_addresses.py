@@ -249,6 +249,14 @@ def test_an_address_of_two_pools_is_not_given_on_both_at_once(session: Session) 
     assert allot(user(1)) == {}
 
 
+def test_a_key_in_another_spelling_is_the_same_key(session: Session) -> None:
+    account, branch = (account_key(1).get_xpub_from_path(f"m/84'/0'/0'{rest}") for rest in ("", "/0"))
+    wallets.add(session, TENANT, BITCOIN, account, actor="ada")
+    for tenant in (TENANT, "other"):
+        with pytest.raises(ConflictError, match="the same addresses"):
+            wallets.add(session, tenant, BITCOIN, branch, actor="ada")
+
+
 def test_an_address_is_one_tenants_and_of_one_kind_on_all_chains(session: Session) -> None:
     register(child(0))
     with pytest.raises(ConflictError, match=f"on {MAIN}, as allotted of {TENANT}"):

@@ -84,14 +84,15 @@ def transfers(raw: Json, block: Block, assets: Assets, watched: Collection[str] 
     changes = _changes(listing(raw.get("changes")))
     _handles_ended(events, changes)
     arrived = list(_arrivals(events, changes))
+    told = [(arrival, whose) for arrival in arrived if (whose := _whose(arrival.place, changes)) is not None]
+    if watched is not None:
+        told = [(arrival, whose) for arrival, whose in told if whose[0] in watched]
+    if not told:
+        return ()
     present = _present(events, changes, arrived)
     found = []
-    for arrival in arrived:
-        whose = _whose(arrival.place, changes)
-        if whose is None or (watched is not None and whose[0] not in watched):
-            continue
-        owner, metadata, contract = whose
-        asset, contract_named = assets.named(metadata, contract)
+    for arrival, (owner, metadata, contract) in told:
+        asset, named = assets.named(metadata, contract)
         found.append(
             Transfer(
                 chain=assets.chain,
@@ -99,7 +100,7 @@ def transfers(raw: Json, block: Block, assets: Assets, watched: Collection[str] 
                 index=arrival.index,
                 # What the balances don't bear out is no asset that we know.
                 asset=asset if present[arrival.place] else None,
-                contract=contract_named,
+                contract=named,
                 sender=address(raw.get("sender")),
                 recipient=owner,
                 units=arrival.units,

@@ -69,7 +69,7 @@ class HttpEndpoint(Endpoint):
         What was refused in company is asked again in halves and at last alone: a node may refuse because an answer
         became too long, and anybody can make one long.
         """
-        answers = self.try_all(calls)
+        answers = self._all(calls, strict=True)
         refused = [place for place, answer in enumerate(answers) if isinstance(answer, RefusedError)]
         if refused and len(calls) == 1:
             raise answers[0]
@@ -94,20 +94,27 @@ class HttpEndpoint(Endpoint):
 
     def try_all(self, calls: Sequence[Call]) -> list[Any]:
         """As `ask`, but a call's refusal stands in its place."""
+        return self._all(calls, strict=False)
+
+    def _all(self, calls: Sequence[Call], *, strict: bool) -> list[Any]:
+        """In as many requests as it takes. `strict` raises the refusal of a request with but one call."""
         answers: list[Any] = []
         while len(answers) < len(calls):
-            answers += self._some(calls[len(answers) : len(answers) + self.calls_max])
+            answers += self._some(calls[len(answers) : len(answers) + self.calls_max], strict=strict)
         return answers
 
-    def _some(self, calls: Sequence[Call]) -> list[Any]:
+    def _some(self, calls: Sequence[Call], *, strict: bool) -> list[Any]:
         """In one request, or in several if the node refuses so many calls in one."""
         try:
             answers = self._batch(calls)
         except RefusedError as refusal:
             if len(calls) == 1:
+                if strict:
+                    raise
                 return [refusal]
             half = len(calls) // 2
-            answers = [*self._some(calls[:half]), *self._some(calls[half:])]
+            answers = self._some(calls[:half], strict=strict)
+            answers += self._all(calls[half:], strict=strict)  # by what has been learned from the first half
             # Only if each part was answered was it the number of calls that the node minded.
             if not any(isinstance(answer, RefusedError) for answer in answers):
                 self._sizes.refused(len(calls))

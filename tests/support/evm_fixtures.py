@@ -1,6 +1,6 @@
 """Fixtures of a real EVM node. Use: pytest_plugins = ["tests.support.evm_fixtures"]."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -43,7 +43,14 @@ def emitter(evm_node: Anvil) -> str:
 
 @pytest.fixture
 def make_reader(evm_node: Anvil, token: Token) -> MakeReader:
-    def make(*urls: str, id: str = CHAIN, read_timeout: float = 5, **fields: Any) -> EvmReader:  # noqa: A002
+    def make(
+        *urls: str,
+        id: str = CHAIN,  # noqa: A002
+        read_timeout: float = 5,
+        calls_max: int | None = None,
+        more: Sequence[Asset] = (),
+        **fields: Any,
+    ) -> EvmReader:
         chain = Chain(
             id=id,
             name="Development",
@@ -51,11 +58,11 @@ def make_reader(evm_node: Anvil, token: Token) -> MakeReader:
             confirmations=2,
             reorg_depth=16,
             block_time_ms=1000,
-            nodes=tuple(Node(url=url) for url in urls or (evm_node.url,)),
+            nodes=tuple(Node(url=url, calls_max=calls_max) for url in urls or (evm_node.url,)),
             **fields,
         )
         assets = [Asset(id=COIN, symbol="ETH", scale=18), Asset(id=token.asset, symbol="USDT", scale=6)]
-        return EvmReader(chain, assets, read_timeout=read_timeout)
+        return EvmReader(chain, [*assets, *more], read_timeout=read_timeout)
 
     return make
 

@@ -76,7 +76,7 @@ class BitcoinReader:
 
         Raises ValueError for what is no output.
         """
-        parsed = {each: outpoint(self.id, each) for each in inputs}
+        parsed = {each: outpoint(each) for each in inputs}
         if not parsed:
             return frozenset()
         wanted = frozenset(parsed.values())

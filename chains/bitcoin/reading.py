@@ -13,7 +13,7 @@ from itertools import pairwise
 from btclib.tx.tx import Tx
 
 from chains.base import Block, ChainTx, Head, Scan, Transfer, TxStatus
-from chains.bitcoin import formats, parse
+from chains.bitcoin import parse
 from chains.bitcoin.parse import COINBASE_MATURITY
 from chains.errors import MalformedError, RefusedError
 from chains.http import HttpEndpoint
@@ -22,6 +22,7 @@ from core.errors import TransientError
 _TXS_MAX = 20
 """Transactions in one request: anybody can make one whose answer has megabytes."""
 
+_OUTPOINT = re.compile(r"([0-9a-fA-F]{64}):([0-9]{1,10})")
 _OUT_OF_RANGE = -8
 _NOT_FOUND = -5
 
@@ -203,7 +204,9 @@ class Reading:
         wanted = list(dict.fromkeys(outpoints))
         with self._unchanged() as tip:
             outs = self._endpoint.ask([("gettxout", [id_, index, False]) for id_, index in wanted])
-            absent = [each for each, out in zip(wanted, outs, strict=True) if out is None or not parse.mapping(out)]
+            absent = [each for each, out in zip(wanted, outs, strict=True) if out is None]
+            if any(not parse.mapping(out).get("scriptPubKey") for out in outs if out is not None):
+                raise MalformedError("an unspent output without a script")
             parents = self._found(list(dict.fromkeys(id_ for id_, _ in absent)))
             spent = {
                 (id_, index)
@@ -223,9 +226,9 @@ def _mature(number: int, tip: int) -> bool:
     return tip - number >= COINBASE_MATURITY
 
 
-def outpoint(chain: str, text: str) -> tuple[str, int]:
+def outpoint(text: str) -> tuple[str, int]:
     """Of `txid:vout`. Raises ValueError for what is no such."""
-    id_, _, index = text.partition(":")
-    if not index.isascii() or not index.isdigit():
-        raise ValueError(f"{text!r} is no output of {chain}")
-    return formats.parse_chain_tx(chain, id_), int(index)
+    match = _OUTPOINT.fullmatch(text)
+    if not match or int(match[2]) >= 2**32:
+        raise ValueError(f"{text!r} is no output")
+    return match[1].lower(), int(match[2])

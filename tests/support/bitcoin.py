@@ -1,13 +1,9 @@
-"""A real Bitcoin block, blocks made to measure, and fixtures of a real regtest node.
+"""A real Bitcoin block, and blocks made to measure. A regtest node: bitcoin_fixtures.py."""
 
-Use of the fixtures: pytest_plugins = ["tests.support.bitcoin"].
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from btclib.block.block import Block, bip34_commitment, merkle_root_and_mutated_from_transactions
 from btclib.block.block_header import BlockHeader
 from btclib.exceptions import BTClibValueError
@@ -19,9 +15,7 @@ from btclib.tx.tx_out import TxOut
 
 from chains.bitcoin import parse
 from chains.bitcoin.reader import BitcoinReader
-from config.assets import Asset, Chain, Node
 from local.bitcoin_chain import RegtestChain
-from local.bitcoin_node import BitcoinNode
 
 MAIN = "bip122:000000000019d6689c085ae165831e93"
 REGTEST = RegtestChain.chain
@@ -67,45 +61,3 @@ def block(number: int, txs: Sequence[Tx], *, parent: str = PARENT, root: bytes |
         raw = Block(header, list(txs), check_validity=False).serialize(check_validity=False)
         return header.hash.hex(), raw.hex()
     raise AssertionError("no nonce of a thousand")
-
-
-@pytest.fixture(scope="session")
-def bitcoin_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BitcoinNode]:
-    with BitcoinNode(tmp_path_factory.mktemp("bitcoin")) as node:
-        yield node
-
-
-@pytest.fixture(scope="session")
-def regtest(bitcoin_node: BitcoinNode) -> Iterator[RegtestChain]:
-    """One node for all tests: each uses addresses of its own, and leaves nothing waiting."""
-    with RegtestChain(bitcoin_node.url) as chain:
-        chain.fund()
-        yield chain
-
-
-@pytest.fixture
-def nothing_waits(regtest: RegtestChain) -> Iterator[None]:
-    yield
-    if regtest.waiting:
-        regtest.mine()
-
-
-@pytest.fixture
-def make_reader(regtest: RegtestChain, nothing_waits: None) -> MakeReader:
-    """Of the node, or of those at these URLs."""
-
-    def make(*urls: str, scan_blocks_max: int = 200, reorg_depth: int = 30, read_timeout: float = 20) -> BitcoinReader:
-        chain = Chain(
-            id=REGTEST,
-            name="Regtest",
-            namespace="bip122",
-            confirmations=2,
-            reorg_depth=reorg_depth,
-            block_time_ms=1_000,
-            scan_blocks_max=scan_blocks_max,
-            head_age_max_s=0,
-            nodes=tuple(Node(url=url) for url in urls or [regtest.url]),
-        )
-        return BitcoinReader(chain, [Asset(id=COIN, symbol="BTC", scale=8)], read_timeout=read_timeout)
-
-    return make

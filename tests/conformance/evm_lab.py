@@ -33,7 +33,7 @@ class EvmLab:
         name = "Development"
         namespace = "eip155"
         confirmations = 2
-        reorg_depth = 16
+        reorg_depth = 24
         block_time_ms = 1000
         scan_blocks_max = 10
         head_age_max_s = 0
@@ -75,6 +75,10 @@ class EvmLab:
 
     def drop(self, chain_tx: str) -> None:
         self._dev.drop(chain_tx)
+
+    def height_of(self, chain_tx: str) -> int | None:
+        receipt = self._dev.receipt(chain_tx)
+        return None if receipt is None else int(receipt["blockNumber"], 16)
 
     def mine(self, blocks: int = 1) -> None:
         self._dev.mine(blocks)

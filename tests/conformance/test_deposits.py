@@ -291,10 +291,10 @@ def test_the_coin_does_not_pay_for_a_token(till: Till, lab: Lab) -> None:
 
 def test_nothing_is_no_payment(till: Till, lab: Lab) -> None:
     can(lab, "zero")
-    waiting = till.by_address("2")
+    waiting = till.by_address("2", asset=lab.token)
     till.work()
-    deposit = till.by_hash(lab.pay(Payment(till.shared, 0)))
-    lab.pay(Payment(waiting.address, 0))
+    deposit = till.by_hash(lab.pay(Payment(till.shared, 0, lab.token)), asset=lab.token)
+    lab.pay(Payment(waiting.address, 0, lab.token))
     till.settle()
     assert till.said(deposit) == ("rejected", "zero_value")
     assert till.said(waiting) == ("watching", None)

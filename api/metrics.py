@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from api import node_metrics
 from core import db, jobs
 from domain.deposit.service import ChainStatus
 from ledger import audit
@@ -69,6 +70,7 @@ class DatabaseCollector(Collector):
             with db.transaction() as session:
                 depths = jobs.depths(session)
                 books = audit.status(session)
+                nodes = node_metrics.families(session)
             deposits = self._count_deposits()
             chains = list(self._read_chains())
         except SQLAlchemyError:
@@ -87,7 +89,7 @@ class DatabaseCollector(Collector):
         by_state = GaugeMetricFamily("tallyrail_deposits", "Deposits by state", labels=["state"])
         for state, count in deposits.items():
             by_state.add_metric([state], count)
-        return [up, by_status, oldest, by_state, *_chains(chains), *_books(books)]
+        return [up, by_status, oldest, by_state, *_chains(chains), *nodes, *_books(books)]
 
 
 def _chains(statuses: Iterable[ChainStatus]) -> list[GaugeMetricFamily]:

@@ -26,11 +26,13 @@ from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import FailedTransactionMetadata, TransactionMetadata
 from solders.transaction_status import TransactionConfirmationStatus, TransactionErrorType, TransactionStatus
-from spl.token.constants import TOKEN_2022_PROGRAM_ID, TOKEN_PROGRAM_ID
+from spl.token.constants import MINT_LEN, TOKEN_2022_PROGRAM_ID, TOKEN_PROGRAM_ID, WRAPPED_SOL_MINT
 
 FAUCET_LAMPORTS = 10**18
 BLOCKHASH_BLOCKS = 150
 """A transaction names a recent block, and can't get into one that stands further above it."""
+SLOT_HASHES = 64
+"""A lookup table is named by a slot that the chain remembers (mainnet: 512 of them)."""
 FINALITY = 2
 TOKENS = (TOKEN_PROGRAM_ID, TOKEN_2022_PROGRAM_ID)
 
@@ -80,6 +82,9 @@ class SolanaChain:
         self._finality = finality
         self.faucet = Keypair()
         self.set_lamports(self.faucet.pubkey(), FAUCET_LAMPORTS)
+        # Wrapped SOL: no authority, no supply, nine decimals, initialised. It is there on every cluster.
+        native = bytes(_MINT_DECIMALS) + bytes([9, 1]) + bytes(MINT_LEN - _MINT_DECIMALS - 2)
+        self._svm.set_account(WRAPPED_SOL_MINT, Account(self.rent(MINT_LEN), native, TOKEN_PROGRAM_ID))
         genesis = _hash(os.urandom(32))
         self.genesis = genesis
         self.blocks = {0: StoredBlock(0, 0, 0, genesis, genesis, int(time.time()))}
@@ -188,6 +193,8 @@ class SolanaChain:
         clock = self._svm.get_clock()
         clock.slot, clock.unix_timestamp = block.slot, block.time
         self._svm.set_clock(clock)
+        recent = [self.blocks[slot] for slot in reversed(self.slots[-SLOT_HASHES:])]
+        self._svm.set_slot_hashes([(one.slot, Hash.from_string(one.hash)) for one in recent])
 
     # Running
 

@@ -68,7 +68,8 @@ def read_both(reader: SolanaReader, signature: str, *addresses: str) -> ChainTx:
     tx = told[signature]
     assert tx.status is TxStatus.SUCCEEDED and tx.block_number is not None
     scan: Scan = reader.scan(tx.block_number, tx.block_number, addresses)
-    assert scan.transfers == tuple(part for part in tx.transfers if part.recipient in addresses)
+    scanned = [part for part in scan.transfers if part.chain_tx == signature]
+    assert scanned == [part for part in tx.transfers if part.recipient in addresses]
     return tx
 
 

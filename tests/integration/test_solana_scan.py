@@ -1,0 +1,290 @@
+"""Ranges of slots: complete or refused, however many signatures an address has and whatever a node lacks."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from solders.hash import Hash
+from solders.keypair import Keypair
+from solders.message import Message
+from solders.pubkey import Pubkey
+from solders.system_program import TransferParams, transfer
+from solders.transaction import VersionedTransaction
+
+from chains.base import Scan
+from chains.solana import scanning
+from core.errors import TransientError
+from local.solana_dev import Mint, SolanaDev
+from local.solana_node import SolanaNode
+from tests.support.evm import changing, proxy
+from tests.support.solana import reader_of, settled
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[SolanaNode]:
+    with SolanaNode() as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def dev(node: SolanaNode) -> Iterator[SolanaDev]:
+    with SolanaDev(node.url) as dev:
+        yield dev
+
+
+@pytest.fixture(scope="module")
+def mint(dev: SolanaDev) -> Mint:
+    return dev.new_mint()
+
+
+def spam(node: SolanaNode, payee: str, count: int) -> None:
+    """That many payments, of 1, 2, 3 ... lamports, past the HTTP server."""
+    payer = Keypair()
+    node.chain.set_lamports(payer.pubkey(), 10**12)
+    blockhash = Hash.from_string(node.chain.head.hash)
+    for units in range(1, count + 1):
+        paying = transfer(
+            TransferParams(from_pubkey=payer.pubkey(), to_pubkey=Pubkey.from_string(payee), lamports=units)
+        )
+        message = Message.new_with_blockhash([paying], payer.pubkey(), blockhash)
+        node.chain.send(VersionedTransaction(message, [payer]), preflight=False)
+
+
+def units_of(scan: Scan) -> list[int]:
+    return sorted(one.units for one in scan.transfers)
+
+
+def test_more_signatures_than_a_page_holds_are_all_found(node: SolanaNode, dev: SolanaDev) -> None:
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    with node.lock:
+        for count in (600, 900, 1):
+            spam(node, payee, count)
+            node.chain.mine()
+    last = settled(dev)
+    reader = reader_of(dev)
+    scan = reader.scan(first, last, [payee])
+    assert units_of(scan) == sorted([*range(1, 601), *range(1, 901), 1])
+    assert len({(one.chain_tx, one.index) for one in scan.transfers}) == 1501
+    slots = sorted({one.block_number for one in scan.transfers})
+    assert [block.number for block in scan.blocks] == [*slots, last]
+    again = reader.scan(slots[1], slots[1], [payee])
+    assert units_of(again) == list(range(1, 901)) and [block.number for block in again.blocks] == [slots[1]]
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 5, 8, 50])
+def test_pages_that_end_within_a_slot_lose_nothing(
+    node: SolanaNode, dev: SolanaDev, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    with node.lock:
+        for count in (3, 1, 7, 2):
+            spam(node, payee, count)
+            node.chain.mine()
+    last = settled(dev)
+    expected = sorted([1, 2, 3, 1, *range(1, 8), 1, 2])
+    monkeypatch.setattr(scanning, "PAGE", page)
+    reader = reader_of(dev)
+    assert units_of(reader.scan(first, last, [payee])) == expected
+    alone = [reader_of(dev).scan(slot, slot, [payee]) for slot in range(first, last + 1)]
+    assert sorted(units for scan in alone for units in units_of(scan)) == expected
+
+
+def test_another_order_within_a_slot_loses_nothing(
+    node: SolanaNode, dev: SolanaDev, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    with node.lock:
+        for count in (5, 6, 7, 6):
+            spam(node, payee, count)
+            node.chain.mine()
+    last = settled(dev)
+    monkeypatch.setattr(scanning, "PAGE", 10)
+
+    def shuffled(rows: list[Any]) -> list[Any]:
+        return sorted(rows, key=lambda row: (-row["slot"], random.random()))
+
+    for _ in range(5):
+        with proxy(dev.url, changing("getSignaturesForAddress", shuffled)) as behind:
+            scan = reader_of(dev, urls=[behind.url]).scan(first, last, [payee])
+        assert units_of(scan) == sorted(units for count in (5, 6, 7, 6) for units in range(1, count + 1))
+
+
+def test_payments_behind_the_range_are_not_told(node: SolanaNode, dev: SolanaDev, mint: Mint) -> None:
+    payee = dev.new_address()
+    before = dev.send(dev.account(mint, payee), dev.token(mint, payee, 1))
+    settled(dev)
+    within = dev.send(dev.coin(payee, 2), dev.token(mint, payee, 3))
+    first = settled(dev)
+    after = dev.pay(payee, 4)
+    settled(dev)
+    reader = reader_of(dev, mint)
+    assert [one.chain_tx for one in reader.scan(first, first, [payee]).transfers] == [within, within]
+    assert {one.chain_tx for one in reader.scan(first - 3, first + 3, [payee]).transfers} == {before, within, after}
+
+
+def test_what_was_read_before_is_not_read_again(dev: SolanaDev) -> None:
+    payee = dev.new_address()
+    asked: list[Any] = []
+
+    def note(body: Any, answers: Any) -> Any:
+        asked.extend(call["params"][1] for call in body if call["method"] == "getSignaturesForAddress")
+        return answers
+
+    with proxy(dev.url, note) as node:
+        reader = reader_of(dev, urls=[node.url])
+        signature = dev.pay(payee, 5)
+        slot = settled(dev)
+        assert units_of(reader.scan(slot, slot, [payee])) == [5]
+        dev.pay(payee, 6)
+        settled(dev)
+        assert units_of(reader.scan(slot + 1, slot + 3, [payee])) == [6]
+        assert units_of(reader.scan(slot, slot, [payee])) == [5]
+    assert [one.get("until") for one in asked] == [None, signature, None]
+
+
+def test_skipped_slots_are_no_gap(dev: SolanaDev) -> None:
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    dev.skip(3)
+    dev.pay(payee, 5)
+    dev.mine()
+    paid = first + 3 + 2
+    dev.skip(4)
+    head = settled(dev)
+    dev.mine(3)
+    reader = reader_of(dev)
+    scan = reader.scan(first, head, [payee])
+    assert units_of(scan) == [5] and [block.number for block in scan.blocks] == sorted({paid, head})
+    # Blocks of slots that nobody made are absent; the newest below the range stands for a range without any.
+    empty = next(slot for slot in range(first, head) if slot not in reader.blocks(range(first, head + 1)))
+    alone = reader.scan(empty, empty, [payee])
+    assert alone.transfers == () and alone.blocks[0].number < empty
+    blocks = reader.blocks(list(range(first, head + 1)))
+    assert {block.number for block in scan.blocks} <= blocks.keys() and empty not in blocks
+
+
+def test_a_range_above_the_head_is_refused(dev: SolanaDev) -> None:
+    last = settled(dev)
+    reader = reader_of(dev)
+    with pytest.raises(TransientError, match="does not have every block"):
+        reader.scan(last, last + 1, [])
+    assert reader.scan(last, last, []).blocks == (reader.head().latest,)
+
+
+def gap(lost: int) -> Callable[[Any, Any], Any]:
+    """A node that started from a snapshot: it calls the slot skipped, and lists nothing of it."""
+
+    def change(body: Any, answers: Any) -> Any:
+        asked = {call["id"]: call for call in body}
+        return [told(answer, asked[answer["id"]]["method"], asked[answer["id"]]["params"]) for answer in answers]
+
+    def told(answer: Any, method: str, params: Any) -> Any:
+        if method in ("getBlocks", "getBlocksWithLimit"):
+            return answer | {"result": [slot for slot in answer["result"] if slot != lost]}
+        if method == "getSignaturesForAddress":
+            return answer | {"result": [row for row in answer["result"] if row["slot"] != lost]}
+        if method == "getBlock" and params[0] == lost:
+            return {"jsonrpc": "2.0", "id": answer["id"], "error": {"code": -32007, "message": "skipped, or"}}
+        return answer
+
+    return change
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, 3, 4])
+def test_a_node_that_lost_blocks_is_not_believed(dev: SolanaDev, lost: int) -> None:
+    """Its lists of signatures would lack those of the lost slots, without a word."""
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    dev.pay(payee, 5)
+    dev.mine(5)
+    dev.mine(3)
+    reader_of(dev).scan(first, first + 4, [payee])
+    with proxy(dev.url, gap(first + lost)) as node:
+        reader = reader_of(dev, urls=[node.url])
+        with pytest.raises(TransientError, match="does not have"):
+            reader.scan(first, first + 4, [payee])
+        with pytest.raises(TransientError, match="does not have the block"):
+            reader.blocks([first + lost])
+
+
+def test_a_node_that_no_longer_keeps_the_range_is_not_believed(dev: SolanaDev) -> None:
+    last = settled(dev)
+    with proxy(dev.url, changing("getFirstAvailableBlock", lambda _: last)) as node:
+        reader = reader_of(dev, urls=[node.url])
+        with pytest.raises(TransientError, match="does not have every block"):
+            reader.scan(last - 1, last, [])
+        assert reader.scan(last, last, []).blocks[-1].number == last
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "message"),
+    [
+        ("getTransaction", lambda _: None, "does not tell it alike"),
+        ("getTransaction", lambda raw: raw | {"slot": raw["slot"] + 1}, "does not tell it alike"),
+        ("getTransaction", lambda raw: raw | {"meta": None}, "can't tell what it moved"),
+        ("getTransaction", lambda raw: raw | {"meta": raw["meta"] | {"err": "x"}}, "can't tell what it moved"),
+        ("getBlocks", lambda slots: [*slots, slots[-1] + 9], "nonsense"),
+        ("getBlocksWithLimit", lambda slots: [slots[0] - 5], "nonsense"),
+        ("getBlocks", lambda _: None, "nonsense"),
+        (
+            "getSignaturesForAddress",
+            lambda rows: [*rows, *(row | {"slot": row["slot"] + 1} for row in rows)],
+            "nonsense",
+        ),
+        ("getMultipleAccounts", lambda _: {"value": []}, "nonsense"),
+        ("getBlock", lambda raw: raw | {"blockHeight": raw["parentSlot"] * 2}, "does not have|nonsense"),
+    ],
+)
+def test_answers_that_do_not_fit_together_are_not_believed(
+    dev: SolanaDev, mint: Mint, method: str, change: Callable[[Any], Any], message: str
+) -> None:
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    dev.pay(payee, 5)
+    last = settled(dev)
+    dev.mine(2)
+    with proxy(dev.url, changing(method, change)) as node, pytest.raises(TransientError, match=message):
+        reader_of(dev, mint, urls=[node.url]).scan(first, last, [payee])
+
+
+def test_a_list_that_never_ends_is_given_up(dev: SolanaDev, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "PAGE", 1)
+    payee = dev.new_address()
+    dev.pay(payee, 5)
+    slot = settled(dev)
+    page: list[Any] = []
+
+    def same(rows: list[Any]) -> list[Any]:
+        page[:] = page or rows
+        return page
+
+    with (
+        proxy(dev.url, changing("getSignaturesForAddress", same)) as node,
+        pytest.raises(TransientError, match="never ends"),
+    ):
+        reader_of(dev, urls=[node.url]).scan(slot - 2, slot, [payee])
+
+
+def test_a_version_that_nobody_can_read_does_not_keep_the_others_from_being_read(dev: SolanaDev) -> None:
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    future, known = dev.send(dev.coin(payee, 5)), dev.send(dev.coin(payee, 6))
+    last = settled(dev)
+
+    def refuse(body: Any, answers: Any) -> Any:
+        asked = {call["id"]: call["params"][0] for call in body if call["params"]}
+        error = {"code": -32015, "message": "Transaction version (2) is not supported by the requesting client"}
+        return [
+            {"jsonrpc": "2.0", "id": answer["id"], "error": error} if asked.get(answer["id"]) == future else answer
+            for answer in answers
+        ]
+
+    with proxy(dev.url, refuse) as node:
+        reader = reader_of(dev, urls=[node.url])
+        assert units_of(reader.scan(first, last, [payee])) == [6]
+        told = reader.chain_txs([future, known])
+    assert [told[signature].status for signature in (future, known)] == ["mempool", "succeeded"]

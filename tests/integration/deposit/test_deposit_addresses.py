@@ -1,6 +1,7 @@
 """Where owners are paid: an address derived from a key, or one of the pool. What is one owner's is nobody else's."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -86,12 +87,14 @@ def test_no_index_is_given_twice_and_none_is_left_out_however_many_ask_at_once(s
 
 
 def test_one_owner_who_asks_twice_at_once_has_one_address(session: Session) -> None:
-    open_wallet()
     register(*(child(index, seed=9) for index in range(3)))
-    given = at_once([lambda: allot(user(1))] * 5)
-    assert len({each[user(1)] for each in given}) == 1
-    owned = session.scalars(select(DepositAddress).where(DepositAddress.owner_account.is_not(None))).all()
-    assert len(owned) == 1
+    first = addresses.allot(session, [Owner(TENANT, MAIN, user(1))])
+    with ThreadPoolExecutor(1) as thread:
+        second = thread.submit(allot, user(1))
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.3)  # it waits for the first
+        session.commit()
+        assert list(second.result(timeout=10).values()) == list(first.values())
 
 
 def test_what_is_rolled_back_is_given_to_the_next(session: Session) -> None:

@@ -51,6 +51,8 @@ class SolanaReader:
     ) -> None:
         self.id = chain.id
         self._chain = chain
+        if chain.reorg_depth:
+            raise PermanentError(f"{chain.id}: only final blocks are read, so reorg_depth must be 0")
         _check_assets(chain.id, assets)
         self._assets = Assets(
             chain=chain.id,

@@ -30,7 +30,7 @@ class SolanaLab:
         [chains."{self.chain}"]
         name = "Development"
         namespace = "solana"
-        confirmations = 1
+        confirmations = "finalized"
         reorg_depth = 0
         block_time_ms = 400
         scan_blocks_max = 10

@@ -220,6 +220,29 @@ def test_a_node_that_no_longer_keeps_the_range_is_not_believed(dev: SolanaDev) -
         assert reader.scan(last, last, []).blocks[-1].number == last
 
 
+def test_a_machine_that_lags_behind_the_same_address_is_not_believed(dev: SolanaDev) -> None:
+    """Blocks come from one that is up to date, lists from one that has never seen the payment."""
+    payee = dev.new_address()
+    behind = settled(dev)
+    dev.pay(payee, 5)
+    last = settled(dev)
+
+    def lag(body: Any, answers: Any) -> Any:
+        return [
+            told(call["params"][1], answer) if call["method"] == "getSignaturesForAddress" else answer
+            for call, answer in zip(body, answers, strict=True)
+        ]
+
+    def told(asked: Any, answer: Any) -> Any:
+        if asked.get("minContextSlot", 0) <= behind:
+            return answer | {"result": [row for row in answer["result"] if row["slot"] <= behind]}
+        error = {"code": -32016, "message": "Minimum context slot has not been reached"}
+        return {"jsonrpc": "2.0", "id": answer["id"], "error": error}
+
+    with proxy(dev.url, lag) as node, pytest.raises(TransientError, match="Minimum context slot"):
+        reader_of(dev, urls=[node.url]).scan(behind, last, [payee])
+
+
 @pytest.mark.parametrize(
     ("method", "change", "message"),
     [

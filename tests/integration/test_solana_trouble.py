@@ -178,6 +178,8 @@ def test_assets_that_are_misspelled_are_refused_at_the_start(id_: str) -> None:
         SolanaReader(chain_of(MAINNET, "http://127.0.0.1:1"), [Asset(id=id_, symbol="X", scale=6)])
     with pytest.raises(PermanentError, match="no RPC_URLS"):
         SolanaReader(chain_of(MAINNET), [])
+    with pytest.raises(PermanentError, match="reorg_depth"):
+        SolanaReader(chain_of(MAINNET, "http://127.0.0.1:1", reorg_depth=5), [])
 
 
 def test_nothing_is_spent_here(dev: SolanaDev, paid: str) -> None:

@@ -18,6 +18,7 @@ from config.assets import Asset, Chain
 from core.errors import PermanentError
 
 _ASSET = re.compile(r"slip44:\d+|erc20:0x[0-9a-f]{40}")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _INPUT = re.compile(r"(0x[0-9a-fA-F]{40})/(\d{1,20})")
 
 
@@ -114,11 +115,15 @@ class EvmReader:
             raise ValueError(f"blocks {first} to {last} are no range")
         if last - first >= self._chain.scan_blocks_max:
             raise ValueError(f"blocks {first} to {last}: {self.id} reads at most {self._chain.scan_blocks_max} at once")
-        watched = [formats.parse_address(self.id, address) for address in dict.fromkeys(addresses)]
+        watched = list(dict.fromkeys(self._lower(address) for address in addresses))
         return self._nodes.first(lambda endpoint: Scanner(endpoint, self._assets, watched).scan(first, last))
 
     def nodes(self) -> Sequence[NodeHealth]:
         return self._nodes.health()
+
+    def _lower(self, address: str) -> str:
+        """A checksum is a keccak in Python: for thousands of addresses that would take longer than reading the blocks."""
+        return address.lower() if _ADDRESS.fullmatch(address) else formats.parse_address(self.id, address).lower()
 
     def _canonical(self, ids: Sequence[str]) -> dict[str, str]:
         return {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}

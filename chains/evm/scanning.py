@@ -27,13 +27,13 @@ Filter = dict[str, object]
 
 
 class Scanner:
-    """One scan of one endpoint for some addresses (EIP-55)."""
+    """One scan of one endpoint for some addresses (lower case)."""
 
     def __init__(self, endpoint: EvmEndpoint, assets: parse.Assets, addresses: Sequence[str]) -> None:
         self._endpoint = endpoint
         self._assets = assets
-        self._addresses = [address.lower() for address in addresses]
-        self._watched = frozenset(self._addresses)
+        self._addresses = addresses
+        self._watched = frozenset(addresses)
         self._blocks: dict[int, Block] = {}
 
     def scan(self, first: int, last: int) -> Scan:

@@ -122,7 +122,7 @@ class EvmReader:
         return self._nodes.health()
 
     def _lower(self, address: str) -> str:
-        """A checksum is a keccak in Python: for thousands of addresses that would take longer than reading the blocks."""
+        """No checksum: a keccak in Python, and thousands of them would take longer than reading the blocks."""
         return address.lower() if _ADDRESS.fullmatch(address) else formats.parse_address(self.id, address).lower()
 
     def _canonical(self, ids: Sequence[str]) -> dict[str, str]:

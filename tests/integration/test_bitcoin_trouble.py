@@ -248,6 +248,50 @@ def test_a_node_that_looked_in_its_mempool_alone_proves_nothing(
         assert reader.scan(0, 3, [regtest.address]).blocks, "a scan needs no index"
 
 
+def refusing(method: str, error: dict[str, Any]) -> Change:
+    """For `altered`: the node refuses all calls of the method, except for the genesis block's hash."""
+
+    def apply(body: Any, answers: Any) -> Any:
+        asked = {call["id"]: (call["method"], call["params"]) for call in body}
+        return [
+            {"jsonrpc": "2.0", "id": answer["id"], "error": error}
+            if asked[answer["id"]][0] == method and asked[answer["id"]] != ("getblockhash", [0])
+            else answer
+            for answer in answers
+        ]
+
+    return apply
+
+
+REFUSALS: list[dict[str, Any]] = [
+    {"code": -28, "message": "Verifying blocks..."},
+    {"code": -5, "message": "Something else that is not there"},
+    {"code": -1, "message": "No such mempool or blockchain transaction"},
+    {"code": -32601, "message": "Method not found"},
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_any_other_refusal_proves_nothing(
+    make_reader: MakeReader, regtest: RegtestChain, error: dict[str, Any]
+) -> None:
+    with altered(regtest, refusing("getrawtransaction", error)) as node:
+        need_transient(lambda: make_reader(node.url).chain_txs([NEVER]))
+    with altered(regtest, refusing("getblockhash", error)) as node:
+        need_transient(lambda: make_reader(node.url).blocks([1]))
+    with altered(regtest, refusing("gettxout", error)) as node:
+        need_transient(lambda: make_reader(node.url).spent([f"{NEVER}:0"]))
+
+
+def test_what_core_never_shows_is_missing(make_reader: MakeReader, regtest: RegtestChain) -> None:
+    error = {
+        "code": -5,
+        "message": "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved",
+    }
+    with altered(regtest, refusing("getrawtransaction", error)) as node:
+        assert make_reader(node.url).chain_txs([NEVER])[NEVER].status is TxStatus.MISSING
+
+
 def test_a_transaction_of_a_stale_branch_is_missing(make_reader: MakeReader, regtest: RegtestChain) -> None:
     """Core goes on knowing it: its block has -1 confirmations. Its inputs tell whether something took its place."""
     chain_tx = regtest.send((regtest.new_address(), UNITS))

@@ -6,6 +6,7 @@ what belongs to a deposit already is passed over. The scan's cursor is never mov
 """
 
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 import structlog
@@ -100,11 +101,15 @@ def rescan(reader: ChainReader, rescan_id: UUID, part: int) -> None:
     """
     chain = registry().chains[reader.id]
     ends = time.monotonic() + settings().budget.total_seconds()
-    while _rescan_some(reader, chain, rescan_id, part, ends=ends):
+
+    def over() -> bool:
+        return time.monotonic() >= ends
+
+    while _rescan_some(reader, chain, rescan_id, part, over=over):
         pass
 
 
-def _rescan_some(reader: ChainReader, chain: Chain, rescan_id: UUID, part: int, *, ends: float) -> bool:
+def _rescan_some(reader: ChainReader, chain: Chain, rescan_id: UUID, part: int, *, over: Callable[[], bool]) -> bool:
     """One range of blocks. True if this job has more to do."""
     with transaction() as session:
         row = scan_queries.rescan(session, rescan_id)
@@ -130,7 +135,7 @@ def _rescan_some(reader: ChainReader, chain: Chain, rescan_id: UUID, part: int, 
         return True  # the next range is half as long
     for some in reading.parts(found):
         with transaction() as session:
-            if not _keep(session, chain, rescan_id, part, some, over=time.monotonic() >= ends):
+            if not _keep(session, chain, rescan_id, part, some, over=over()):
                 return False
     return True
 

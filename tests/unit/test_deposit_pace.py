@@ -35,3 +35,21 @@ def test_what_lies_in_a_block_is_looked_at_with_every_block() -> None:
     assert next_poll(deposit(state="pending"), now=NOW) == NOW + BLOCK
     assert next_poll(deposit(state="credited"), now=NOW) == NOW + 4 * BLOCK
     assert next_poll(deposit(state="credited", final_at=NOW), now=NOW) is None
+
+
+def test_the_deadline_of_a_transaction_is_looked_at_closely() -> None:
+    waiting = deposit()
+    ends = waiting.deadline_at
+    looks = [ends - timedelta(minutes=5)]
+    while looks[-1] < ends + timedelta(minutes=2):
+        following = next_poll(waiting, now=looks[-1])
+        assert following is not None and following > looks[-1]
+        looks.append(following)
+    assert ends - BLOCK in looks and ends + BLOCK in looks
+    assert len([at for at in looks if ends - BLOCK <= at <= ends + BLOCK]) == 2
+
+
+def test_a_deposit_with_little_time_is_looked_at_each_block() -> None:
+    waiting = deposit(deadline_at=NOW + 1.5 * BLOCK)
+    assert next_poll(waiting, now=NOW) == NOW + 0.5 * BLOCK
+    assert next_poll(waiting, now=NOW + BLOCK) == NOW + 2 * BLOCK

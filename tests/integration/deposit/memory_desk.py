@@ -21,8 +21,15 @@ ACCOUNT = "user:42:available"
 
 class MemoryDesk:
     def __init__(
-        self, *, final_only: bool = False, scan_blocks_max: int = 50, blocks: int = 0, number: int = 70_001
+        self,
+        *,
+        final_only: bool = False,
+        scan_blocks_max: int = 50,
+        blocks: int = 0,
+        number: int = 70_001,
+        tenant: str = TENANT,
     ) -> None:
+        self.tenant = tenant
         self.id, self.asset = f"eip155:{number}", f"eip155:{number}/slip44:60"
         self.owned, self.other = (parse_address("eip155:1", f"0x{number:032x}{each:08x}") for each in (1, 2))
         known = registry()
@@ -36,7 +43,7 @@ class MemoryDesk:
         self.chain = MemoryChain(self.id, self.asset, began=began, final_only=final_only)
         with transaction() as session:
             sync_assets(session)
-            service.register_addresses(session, TENANT, self.id, [self.owned, self.other])
+            service.register_addresses(session, self.tenant, self.id, [self.owned, self.other])
         self.mine(blocks)
 
     def mine(self, blocks: int = 1) -> None:
@@ -50,7 +57,7 @@ class MemoryDesk:
         return payment.id
 
     def open(self, address: str | None = None, account: str = ACCOUNT, **fields: object) -> Deposit:
-        given = {"tenant": TENANT, "asset": self.asset, "account": account, "address": address or self.owned}
+        given = {"tenant": self.tenant, "asset": self.asset, "account": account, "address": address or self.owned}
         with transaction() as session:
             return service.create(session, NewDeposit(**given | fields))  # type: ignore[arg-type]
 
@@ -98,10 +105,10 @@ class MemoryDesk:
     def booked(self) -> dict[str | None, int | None]:
         """What stands in the books, by transaction; and that the books say so."""
         with transaction() as session:
-            deposits = service.page(session, tenant=TENANT, limit=1_000)
+            deposits = service.page(session, tenant=self.tenant, limit=1_000)
             rows = [each for each in deposits if each.state in ("credited", "suspended")]
             assert invariants.verify(session) == []
-            assert balances.balance(session, TENANT, chart.custody(self.id), self.asset) == sum(
+            assert balances.balance(session, self.tenant, chart.custody(self.id), self.asset) == sum(
                 row.units_received or 0 for row in rows
             )
         found = {row.chain_tx: row.units_received for row in rows}

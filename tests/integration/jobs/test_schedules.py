@@ -56,6 +56,25 @@ def test_a_poll_waits_for_the_one_before(database_url: str) -> None:
     assert ask(POLL, now=NOON + MINUTE) == 1
 
 
+def test_what_nobody_wants_leaves_nothing_and_what_somebody_wants_is_done_once_a_period(database_url: str) -> None:
+    wish = Schedule("wish", "maintenance.heartbeat", every=MINUTE, on_demand=True)
+
+    def asked(now: datetime, *wanted: str) -> int:
+        with db.transaction() as session:
+            return service.ask(session, [wish], now, wanted=wanted)
+
+    assert asked(NOON) == asked(NOON, "another") == 0
+    with db.transaction() as session:
+        assert session.scalar(text("SELECT count(*) FROM schedule_periods")) == 0
+    assert asked(NOON, "wish") == 1
+    end_jobs()
+    assert asked(NOON + timedelta(seconds=20), "wish") == 0  # the same period
+    assert asked(NOON + MINUTE, "wish") == 1
+    assert asked(NOON + 2 * MINUTE, "wish") == 0  # the one before is not over
+    end_jobs()
+    assert asked(NOON + 3 * MINUTE) == 0
+
+
 def test_missed_days_are_made_up_for(database_url: str) -> None:
     assert ask(DAILY, now=NOON) == 1
     assert ask(DAILY, now=NOON + timedelta(days=3)) == 3

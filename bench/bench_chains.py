@@ -287,7 +287,7 @@ name = "Development"
 namespace = "eip155"
 confirmations = 10000
 reorg_depth = 64
-block_time_ms = 1000
+block_time_ms = 600000
 scan_blocks_max = 500
 head_age_max_s = 0
 [assets."{COIN}"]

@@ -14,11 +14,12 @@ from chains.base import ChainReader, ChainTx, Head
 from core import clock, jobs
 from core.errors import PermanentError, TransientError
 from core.jobs import SYSTEM_TENANT, LeaseLostError, NewJob, transaction
-from domain.deposit import agreement, queries, verdicts
+from domain.deposit import agreement, queries, quiet, verdicts
 from domain.deposit.create import LOOK
 from domain.deposit.models import Deposit
 from domain.deposit.nodes import note_failure, note_read
 from domain.deposit.pace import next_poll
+from domain.deposit.quiet import vouched
 from domain.deposit.record import has_news, record
 from domain.deposit.settings import deposit as settings
 from domain.deposit.states import OPEN, DepositState, Mode
@@ -70,7 +71,7 @@ def poll(reader: ChainReader) -> int:
     def over() -> bool:
         return time.monotonic() >= ends
 
-    looked_at = 0
+    looked_at = _put_off_quiet(reader, over)
     while not over():
         now = clock.now()
         until = now + settings().claim
@@ -87,9 +88,9 @@ def poll(reader: ChainReader) -> int:
                 queries.give_back(session, [deposit.id for deposit in due], until=until, at=now + AFTER_FAILURE)
                 note_failure(session, reader.id, error, by="poll", now=now)
             return looked_at
-        quiet = {deposit.id: next_poll(deposit, now=now) for deposit in due if _is_quiet(deposit, sights, now)}
+        silent = {deposit.id: next_poll(deposit, now=now) for deposit in due if _is_quiet(deposit, sights, now)}
         for deposit in due:
-            if deposit.id in quiet:
+            if deposit.id in silent:
                 continue
             if deposit.id in sights:
                 _record_alone(deposit, sights[deposit.id])
@@ -97,9 +98,22 @@ def poll(reader: ChainReader) -> int:
                 set_apart(deposit.id)
         looked_at += len(due)
         with transaction() as session:
-            queries.put_off(session, quiet, until=until)
+            queries.put_off(session, silent, until=until)
             note_read(session, reader.id, by="poll", now=now)
     return looked_at
+
+
+def _put_off_quiet(reader: ChainReader, over: Callable[[], bool]) -> int:
+    """Those of which there is no news, together. What fails here fails or succeeds again for each by itself."""
+    put_off = 0
+    for step in (quiet.put_off_resting, quiet.put_off_unseen):
+        try:
+            while (part := step(reader, now=clock.now())) and not over():
+                put_off += part
+        except TransientError as error:
+            log.warning("chain.unread", chain=reader.id, error=str(error))
+            return put_off
+    return put_off
 
 
 def _read_what_can_be(
@@ -195,10 +209,7 @@ def read(reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: dat
     txs = _txs(reader, sought)
     heights = {deposit.id: _height(deposit, txs) for deposit in followed}
     blocks = reader.blocks(sorted({head.latest.number, *(height for height in heights.values() if height is not None)}))
-    tip = blocks.get(head.latest.number)
-    if tip is None or tip.hash != head.latest.hash:
-        # In one answer with the other blocks, the tip vouches for how much stands on them.
-        raise TransientError(f"the head of {reader.id} changed while it was read")
+    vouched(reader, head, blocks)
     outrun = _outrun(reader, sought, txs, head)
     for deposit in followed:
         height = heights[deposit.id]

@@ -230,6 +230,8 @@ class Deposit(Base):
     block_hash: Mapped[str | None]
     block_time: Mapped[datetime | None]
     confirmations_seen: Mapped[int] = mapped_column(Integer, default=0)
+    depth_needed: Mapped[int | None] = mapped_column(Integer)
+    """So many blocks must stand on it, as the rules were when it was found; 0: the finalized tag decides."""
 
     tx_inputs: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     """What the transaction uses up, to notice that another took it (`chains.base.ChainTx.inputs`)."""

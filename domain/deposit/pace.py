@@ -63,20 +63,35 @@ def next_poll(deposit: Deposit, *, now: datetime) -> datetime | None:
     """The next look at a deposit that has just been looked at; None if it is final."""
     if deposit.final_at is not None:
         return None
-    block = _block_time(registry().chains[deposit.chain])
+    chain = registry().chains[deposit.chain]
+    block = _block_time(chain)
     if deposit.current is S.PENDING:
-        return now + block
+        return pending(chain, now=now)
     if deposit.current in (S.CREDITED, S.SUSPENDED, S.REJECTED):
-        return now + FINAL_BLOCKS * block
+        return booked(chain, now=now)
     if deposit.chain_tx is None:  # the scanner finds it; we only end it
         ends = deadline(deposit) if deposit.current is S.WATCHING else forgotten_at(deposit)
         # Past its end it waits for the scan, which may be stopped: then it must not crowd out what can be settled.
         return max(ends, now + max(block, min(now - ends, settings().poll_slowest)))
     began = deposit.created_at if deposit.reorged_at is None else deposit.reorged_at
-    slowest = settings().poll_slowest if deposit.current is S.WATCHING else LATE_SLOWEST
-    following = now + max(block, min((now - began) / SLOWING, slowest))
-    if deposit.current is not S.WATCHING:
-        return following
+    if deposit.current is S.WATCHING:
+        return unseen(chain, began=began, deadline_at=deadline(deposit), now=now)
+    return now + max(block, min((now - began) / SLOWING, LATE_SLOWEST))
+
+
+def pending(chain: Chain, *, now: datetime) -> datetime:
+    """The next look at a deposit that is not deep enough."""
+    return now + _block_time(chain)
+
+
+def booked(chain: Chain, *, now: datetime) -> datetime:
+    """The next look at a deposit whose verdict stands and is not final."""
+    return now + FINAL_BLOCKS * _block_time(chain)
+
+
+def unseen(chain: Chain, *, began: datetime, deadline_at: datetime, now: datetime) -> datetime:
+    """The next look at a transaction that does not appear."""
+    block = _block_time(chain)
+    following = now + max(block, min((now - began) / SLOWING, settings().poll_slowest))
     # Its last minutes matter most: once more just before the deadline, and once when a block of after it may be there.
-    ends = deadline(deposit)
-    return next((at for at in (ends - block, ends + block) if now < at < following), following)
+    return next((at for at in (deadline_at - block, deadline_at + block) if now < at < following), following)

@@ -191,7 +191,7 @@ def count_waiting(session: Session) -> list[tuple[str, str, int, datetime]]:
         .group_by(Deposit.chain, Deposit.waits_for)
         .order_by(Deposit.chain, Deposit.waits_for)
     )
-    return [(row[0], row[1] or "", row[2], row[3]) for row in rows]
+    return [(row[0], row[1] or "", row[2], since) for row in rows if (since := row[3]) is not None]
 
 
 def lock(session: Session, deposit_id: UUID) -> Deposit | None:

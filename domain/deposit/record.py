@@ -149,6 +149,7 @@ def price(session: Session, deposit: Deposit, *, now: datetime) -> None:
 def _rest_on(deposit: Deposit, number: int, block_hash: str, time: datetime, reason: Reason | None) -> None:
     deposit.block_number, deposit.block_hash, deposit.block_time = number, block_hash, time
     deposit.confirmations_seen = 0
+    deposit.depth_needed = verdicts.needed(deposit) or 0
     deposit.reason = reason
 
 

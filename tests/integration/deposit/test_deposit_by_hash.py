@@ -355,7 +355,7 @@ def test_many_deposits_are_read_together(desk: Desk, monkeypatch: pytest.MonkeyP
 
         monkeypatch.setattr(desk.reader, method, counted)
     desk.poll()
-    assert calls == ["head", "chain_txs", "blocks"]
+    assert calls == ["head", "chain_txs", "head", "chain_txs", "blocks"], "once in vain, and once with the blocks"
     assert {desk.said(deposit) for deposit in deposits} == {("credited", None)}
 
 

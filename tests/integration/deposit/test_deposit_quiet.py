@@ -17,7 +17,7 @@ def make_due() -> None:
 
 
 def test_deposits_that_are_not_deep_enough_are_put_off_together(desk: Desk) -> None:
-    deposits = [desk.by_hash(desk.dev.send(desk.shared, ETHER), confirmations=5) for _ in range(3)]
+    deposits = [desk.by_hash(desk.dev.send(desk.shared, ETHER), confirmations=9) for _ in range(3)]
     desk.poll()
     desk.dev.mine(2)
     make_due()

@@ -209,8 +209,11 @@ class RegtestChain:
         """
         waited = [self.raw(chain_tx) for chain_tx in self.waiting]
         first = self.height - blocks + 1
-        ours = [chain_tx for chain_tx in self._funding if (self.height_of(chain_tx) or 0) >= first]
-        kept = [self.raw(chain_tx) for chain_tx in [*ours, *keep]]
+        kept = [
+            self.raw(chain_tx)
+            for chain_tx in [*self._funding, *keep]  # what older blocks hold stays where it is
+            if (self.height_of(chain_tx) or 0) >= first
+        ]
         self.rpc("invalidateblock", self.rpc("getblockhash", first))
         for chain_tx in self.waiting:
             if chain_tx in self.waiting:  # dropping one drops those that spend it

@@ -305,6 +305,16 @@ def test_a_transaction_of_a_stale_branch_is_missing(make_reader: MakeReader, reg
     assert found.inputs == make_reader().chain_txs([chain_tx])[chain_tx].inputs
 
 
+def test_what_only_waits_has_spent_nothing(make_reader: MakeReader, regtest: RegtestChain) -> None:
+    """Bitcoin Core would count its mempool in, unless it is told not to."""
+    chain_tx = regtest.send((regtest.new_address(), UNITS))
+    with altered(regtest, lambda _body, answers: answers) as node:
+        reader = make_reader(node.url)
+        assert reader.spent(reader.chain_txs([chain_tx])[chain_tx].inputs) == frozenset()
+        asked = [call["params"] for body in node.bodies for call in body if call["method"] == "gettxout"]
+    assert asked and all(with_mempool is False for _, _, with_mempool in asked)
+
+
 # --- lies ----------------------------------------------------------------------------------------------------------
 
 

@@ -90,16 +90,17 @@ class RegtestChain:
     # Money
 
     def fund(self) -> None:
-        """Enough coins for a while. Mines what that takes: a hundred blocks the first time."""
+        """Enough coins for a while. Mines what that takes, a hundred blocks the first time; what waits goes on waiting."""
         while True:
             ripe = self.height - MATURITY
             reward = next((coin for n in range(1, ripe + 1) if (coin := self._reward(n)) is not None), None)
             if reward is not None:
                 break
-            self.mine(max(1, 1 - ripe))
+            for _ in range(max(1, 1 - ripe)):
+                self.mine_only()
         share = (reward.units - SPLIT * 100) // SPLIT
         chain_tx = self._send([reward], [TxOut(share, self._script)] * SPLIT)
-        self.mine()
+        self.mine_only(chain_tx)
         self._funding.append(chain_tx)
         self._coins = [_Coin(chain_tx, index, share) for index in range(SPLIT)] + self._coins
 

@@ -90,7 +90,7 @@ class RegtestChain:
     # Money
 
     def fund(self) -> None:
-        """Enough coins for a while. Mines what that takes, a hundred blocks the first time; what waits goes on waiting."""
+        """Enough coins for a while. Mines what that takes, a hundred blocks the first time; what waits stays so."""
         while True:
             ripe = self.height - MATURITY
             reward = next((coin for n in range(1, ripe + 1) if (coin := self._reward(n)) is not None), None)

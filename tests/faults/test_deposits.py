@@ -117,3 +117,65 @@ def test_a_worker_killed_at_each_step_of_a_deposit_credits_it_once(
     with db.transaction() as session:
         assert invariants.verify(session) == []
         assert balances.balance(session, TENANT, "suspense:deposits", COIN) == 0
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.faults)])
+def test_a_worker_killed_at_each_step_of_a_rescan_finds_what_was_missed_once(
+    fleet: Fleet, watched: DevChain, tmp_path: Path, stride: int
+) -> None:
+    """Each payment is made before its address is known, so that only a rescan can find it."""
+    kill_file = tmp_path / "kill"
+    kill_file.write_text("0")
+    fleet.environment = {"KILL_FILE": str(kill_file), "JOBS_LEASE": "0.6", "DEPOSIT_CLAIM": "1"}
+    fleet.relay()
+    fleet.beat()
+    fleet.worker(app="tests.support.killer", queues="tx_monitor", concurrency=1)
+
+    def register(address: str) -> Deposit:
+        with db.transaction() as session:
+            service.register_addresses(session, tenant=TENANT, chain=CHAIN, addresses=[address], shared=False)
+        return ask(address, None)
+
+    register(watched.new_account())  # waits for ever, so that the chain is scanned
+    rescans: list[UUID] = []
+    for done, at in enumerate(count(stride, stride), start=1):
+        assert at < STEPS_MAX, "a rescan takes more steps than this test was made for"
+        own = watched.new_account()
+        watched.send(own, UNITS)
+        paid_in = watched.height
+        wait_until(lambda: scanned_to() > paid_in, every=0.1)  # noqa: B023  # called before it changes
+        deposit = register(own)
+        kill_file.write_text(str(at))
+        with db.transaction() as session:
+            first = max(paid_in - 3, 0)
+            asked = service.request_rescan(session, CHAIN, first=first, last=paid_in, actor="ann", reason="a test")
+            rescans.append(asked.id)
+
+        def credited(deposit: Deposit = deposit) -> bool:
+            watched.mine()
+            return state(deposit.id) == "credited"
+
+        wait_until(credited, every=0.3)
+        left = int(kill_file.read_text())
+        kill_file.write_text("0")
+        assert balance("user:1:available") == balance(f"custody:{CHAIN}") == done * UNITS
+        if left:
+            break
+    assert at > 8
+    wait_until(lambda: [found_by(each) for each in rescans] == [("done", 1)] * len(rescans), every=0.1)
+    with db.transaction() as session:
+        assert invariants.verify(session) == []
+        assert service.gaps(session, CHAIN) == []
+
+
+def scanned_to() -> int:
+    with db.transaction() as session:
+        return max((status.cursor.next_block or 0 for status in service.statuses(session)), default=0)
+
+
+def found_by(rescan_id: UUID) -> tuple[str, int]:
+    with db.transaction() as session:
+        rescan = service.get_rescan(session, rescan_id)
+        assert rescan is not None
+        return rescan.status, rescan.found

@@ -33,7 +33,7 @@ class Endpoint:
             parts.password or "",
             *node.headers.values(),
         ]
-        self.pace = Pace(node, node.rate) if node.rate else None
+        self.pace = Pace(node, node.rate, host=self.host) if node.rate else None
         self._secrets = sorted({word for word in words if len(word) >= SECRET_MIN}, key=len, reverse=True)
 
     def __repr__(self) -> str:

@@ -30,6 +30,8 @@ RETRY_AFTER_MAX_S = 3_600
 
 _RATE_LIMIT = re.compile(r"rate.?limit|too many requests|(/|per )second|capacity|throughput", re.IGNORECASE)
 _RATE_LIMIT_CODES = {429, -32029}
+_NOT_US = {httpx.codes.UNAUTHORIZED, httpx.codes.PAYMENT_REQUIRED, httpx.codes.FORBIDDEN}
+"""HTTP statuses of a key that is wrong or used up: no refusal of what was asked, whatever the body says."""
 _TOO_MUCH = {httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.UNPROCESSABLE_ENTITY}
 """HTTP statuses by which servers refuse a request that is too long."""
 
@@ -140,7 +142,7 @@ class HttpEndpoint(Endpoint):
         if isinstance(replies, dict) and (error := _error_for_all(status, replies)):
             what = calls[0][0] if len(calls) == 1 else f"{len(calls)} calls"
             raise self._refused(what, error.get("code", status), str(error.get("message")))
-        if len(body) == 1 and isinstance(replies, dict):
+        if len(body) == 1 and isinstance(replies, dict) and status < httpx.codes.BAD_REQUEST:
             replies = [replies]
         if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
             raise TransientError(f"{self.label} answered HTTP {status} with something that is not JSON-RPC")
@@ -208,7 +210,7 @@ class HttpEndpoint(Endpoint):
             raise self._refused("the request", status, "it is too long")
         if status == httpx.codes.SERVICE_UNAVAILABLE and wish:
             raise TransientError(f"{self.label} answered HTTP {status}", retry_after=wish)
-        if httpx.codes.MULTIPLE_CHOICES <= status < httpx.codes.BAD_REQUEST:
+        if httpx.codes.MULTIPLE_CHOICES <= status < httpx.codes.BAD_REQUEST or status in _NOT_US:
             raise TransientError(f"{self.label} answered HTTP {status}")
 
     def _content(self, response: httpx.Response, ends: float) -> bytes:

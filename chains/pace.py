@@ -6,7 +6,6 @@ The count protects our standing with a vendor and no money, so when Redis is awa
 import hashlib
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -20,6 +19,7 @@ from redis.retry import Retry
 from chains.errors import LimitedError
 from config import settings
 from config.assets import Node
+from core.errors import PermanentError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -32,11 +32,14 @@ LOOK_AGAIN_AFTER_S = 5.0
 class Pace:
     """The rate of one endpoint. Safe to use from several threads."""
 
-    def __init__(self, node: Node, rate: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._limit: RateLimitItem = parse(rate)
+    def __init__(self, node: Node, rate: str, *, host: str) -> None:
+        try:
+            self._limit: RateLimitItem = parse(rate)
+        except ValueError:
+            raise PermanentError(f"the rate {rate!r} of {host} is not written like 25/second; check RPC_URLS") from None
+        self._host = host
         # The URL may hold a key, so it is not written to Redis. Two endpoints with one URL share their rate.
         self._key = hashlib.sha256(node.url.encode()).hexdigest()[:32]
-        self._sleep = sleep
         # The moment at which the next request may go is exact in a moving window.
         self._alone = MovingWindowRateLimiter(MemoryStorage())
         self._shared: MovingWindowRateLimiter | None = None
@@ -70,8 +73,10 @@ class Pace:
         while (wait := self._hit()) > 0:
             self._free_at = time.monotonic() + wait
             if self._free_at > ends:
-                raise LimitedError(f"it takes no more than {self._limit} of us", retry_after=timedelta(seconds=wait))
-            self._sleep(wait)
+                raise LimitedError(
+                    f"{self._host} takes no more than {self._limit} of us", retry_after=timedelta(seconds=wait)
+                )
+            time.sleep(wait)
 
     def _hit(self) -> float:
         """Seconds until a request may go; 0: it may now, and has been counted."""

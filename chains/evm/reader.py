@@ -15,11 +15,11 @@ from chains.evm.scanning import Scanner
 from chains.http import Call
 from chains.nodes import Nodes
 from config.assets import Asset, Chain
-from core.errors import PermanentError
+from core.errors import PermanentError, TransientError
 
 _ASSET = re.compile(r"slip44:\d+|erc20:0x[0-9a-f]{40}")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
-_INPUT = re.compile(r"(0x[0-9a-fA-F]{40})/(\d{1,20})")
+_INPUT = re.compile(r"(0x[0-9a-fA-F]{40})/([0-9]{1,20})")
 
 
 class EvmReader:
@@ -143,9 +143,10 @@ class EvmReader:
         hashes = {
             t.block_hash for t in transfers if t.contract is not None and t.contract in self._assets.fee_on_transfer
         }
-        blocks = [
-            parse.block(raw) for raw in endpoint.ask([("eth_getBlockByHash", [h, False]) for h in sorted(hashes)])
-        ]
+        raws = endpoint.ask([("eth_getBlockByHash", [hash_, False]) for hash_ in sorted(hashes)])
+        if None in raws:
+            raise TransientError(f"the chain changed under the reading of balances ({endpoint.label})")
+        blocks = [parse.block(raw) for raw in raws]
         parents = {block.hash: block.parent_hash for block in blocks}
         if parents.keys() != hashes:
             raise MalformedError("not the block that was asked for")

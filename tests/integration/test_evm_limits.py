@@ -10,7 +10,7 @@ from chains.evm import scanning
 from chains.fit import GROW_AFTER
 from core.errors import TransientError
 from local.devchain import DevChain
-from tests.support.evm import MakeReader, Reply, Token, changing, proxy, reply
+from tests.support.evm import MakeReader, Reply, Token, changing, fake_node, proxy, reply
 
 pytest_plugins = ["tests.support.evm_fixtures"]
 
@@ -117,6 +117,17 @@ class TestBatches:
             with pytest.raises(TransientError) as caught:
                 make_reader(node.url).blocks(range(10))
             assert not isinstance(caught.value, RefusedError) and len(node.bodies) == 2
+
+    @pytest.mark.parametrize("status", [401, 402, 403])
+    def test_a_key_that_is_used_up_is_no_refusal(
+        self, dev_chain: DevChain, make_reader: MakeReader, status: int
+    ) -> None:
+        answer = reply({"jsonrpc": "2.0", "id": 0, "error": {"code": -32002, "message": "rejected"}}, status=status)
+        with fake_node(lambda _: answer) as used_up, proxy(dev_chain.url) as sound:
+            reader = make_reader(used_up.url, sound.url)
+            for _ in range(6):
+                assert reader.blocks([0, 1])
+            assert len(used_up.bodies) == 3 and reader.nodes()[0].open_until is not None
 
 
 class TestRanges:

@@ -61,13 +61,13 @@ def _is_own(by: Reading) -> ColumnElement[bool]:
 
 # --- each endpoint -----------------------------------------------------------------------------------------------
 
-KEPT_EVERY = timedelta(seconds=10)
+KEPT_EVERY_NS = 10 * 10**9
 """What a process has seen of a chain's nodes is written at most so often."""
 FRESH = timedelta(minutes=2)
 """A process that has written nothing for so long has stopped, or has nothing to do with the chain any more."""
 FORGOTTEN = timedelta(hours=1)
 
-_kept_at: dict[str, float] = {}  # a clock's seconds, by chain
+_kept_at: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,10 @@ class NodeState:
 
 def keep_health(reader: ChainReader, *, process: str) -> None:
     """Write how the chain's endpoints do, as this process sees them. Asks none of them; often does nothing."""
-    if time.monotonic() < _kept_at.get(reader.id, 0) + KEPT_EVERY.total_seconds():
+    ticks = time.monotonic_ns()
+    if reader.id in _kept_at and ticks < _kept_at[reader.id] + KEPT_EVERY_NS:
         return
-    _kept_at[reader.id] = time.monotonic()
+    _kept_at[reader.id] = ticks
     now = clock.now()
     rows = [
         {

@@ -6,6 +6,7 @@ say. No message repeats what was given: somebody may have pasted a private key.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from btclib import b32, b58, base58
 from btclib.exceptions import BTClibTypeError, BTClibValueError
@@ -53,6 +54,7 @@ def parse_address(chain: str, text: str) -> str:
     return address_of(chain, script_of(chain, text)) or ""
 
 
+@lru_cache(maxsize=65_536)  # the same addresses are watched in each scan
 def script_of(chain: str, text: str) -> bytes:
     """The output script that an address stands for."""
     name = network(chain)

@@ -258,7 +258,9 @@ def has_progressed(deposit: Deposit, sight: Sight) -> bool:
     seen = confirmations(deposit, sight)
     depth = registry().chains[deposit.chain].reorg_depth
     goal = (needed(deposit) or depth) if deposit.current is S.PENDING else depth
-    return bool(seen) and abs(seen - deposit.confirmations_seen) >= max(goal // PROGRESS, 1)
+    if not seen or not deposit.confirmations_seen:
+        return bool(seen)
+    return abs(seen - deposit.confirmations_seen) >= max(goal // PROGRESS, 1)
 
 
 def needed(deposit: Deposit) -> int | None:

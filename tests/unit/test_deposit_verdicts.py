@@ -405,6 +405,7 @@ def test_confirmations_are_written_in_steps_that_matter() -> None:
         row = pending(confirmations=needed_blocks, confirmations_seen=written)
         assert has_progressed(row, Sight(head(100 + seen - 1), None, block())) is news
     assert not has_progressed(pending(confirmations=50), Sight(None, None, None))
+    assert has_progressed(pending(confirmations=50), Sight(head(), None, block()))  # the first, as the scan tells none
 
 
 def test_a_replacement_ends_a_hash_and_never_an_address() -> None:

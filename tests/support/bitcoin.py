@@ -1,9 +1,13 @@
 """A real Bitcoin block, and blocks made to measure. A regtest node: bitcoin_fixtures.py."""
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pytest
 from btclib.block.block import Block, bip34_commitment, merkle_root_and_mutated_from_transactions
 from btclib.block.block_header import BlockHeader
 from btclib.exceptions import BTClibValueError
@@ -15,7 +19,9 @@ from btclib.tx.tx_out import TxOut
 
 from chains.bitcoin import parse
 from chains.bitcoin.reader import BitcoinReader
+from core.errors import TransientError
 from local.bitcoin_chain import RegtestChain
+from tests.support.evm import FakeNode, proxy
 
 MAIN = "bip122:000000000019d6689c085ae165831e93"
 REGTEST = RegtestChain.chain
@@ -32,6 +38,10 @@ _BITS = bytes.fromhex("207fffff")
 PARENT = "11" * 32
 
 MakeReader = Callable[..., BitcoinReader]
+Change = Callable[[Any, Any], Any]
+
+SECRETS = ("SECRETKEY123", "hunter2hunter2")
+"""What the URLs of fake nodes hold."""
 
 
 def coinbase(number: int, outputs: Sequence[TxOut] = ()) -> Tx:
@@ -61,3 +71,19 @@ def block(number: int, txs: Sequence[Tx], *, parent: str = PARENT, root: bytes |
         raw = Block(header, list(txs), check_validity=False).serialize(check_validity=False)
         return header.hash.hex(), raw.hex()
     raise AssertionError("no nonce of a thousand")
+
+
+def need_transient(read: Callable[[], Any]) -> TransientError:
+    """And no word of a URL in all that a traceback shows."""
+    with pytest.raises(TransientError) as caught:
+        read()
+    whole = "".join(traceback.format_exception(caught.value))
+    assert not any(secret in whole for secret in SECRETS)
+    return caught.value
+
+
+@contextmanager
+def altered(chain: RegtestChain, change: Change) -> Iterator[FakeNode]:
+    """The node, with its answers changed on the way: `tests.support.evm.proxy`."""
+    with proxy(chain.url, change) as node:
+        yield node

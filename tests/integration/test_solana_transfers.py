@@ -152,6 +152,23 @@ def test_a_closed_accounts_rent_is_money_that_arrived_from_nobody(dev: SolanaDev
     assert told[0].index == FIRST and told[1].index >= REST
 
 
+def test_what_programs_accounts_hold_more_is_no_payment(dev: SolanaDev, mint: Mint) -> None:
+    """Nobody's wallet: an account whose address is derived."""
+    key = Keypair()
+    derived, _ = Pubkey.find_program_address([bytes(key.pubkey())], TOKEN_PROGRAM_ID)
+    dev.send(dev.account(mint, str(key.pubkey())))
+    dev.mine()
+    closing = close_account(
+        models.CloseAccountParams(
+            program_id=mint.program, account=mint.account_of(str(key.pubkey())), dest=derived, owner=key.pubkey()
+        )
+    )
+    signature = dev.send(closing, signers=[key])
+    settled(dev)
+    tx = reader_of(dev, mint).chain_txs([signature])[signature]
+    assert tx.status is TxStatus.SUCCEEDED and tx.transfers == ()
+
+
 def test_wrapped_sol_is_a_token_and_not_sol(dev: SolanaDev) -> None:
     wrapped, payee = Mint(WRAPPED_SOL_MINT, TOKEN_PROGRAM_ID, 9), dev.new_address()
     syncing = sync_native(models.SyncNativeParams(program_id=TOKEN_PROGRAM_ID, account=wrapped.account_of(payee)))
@@ -184,15 +201,19 @@ def test_a_fee_that_the_token_takes_did_not_arrive(dev: SolanaDev, taxed: Mint) 
     one = dev.send(dev.account(taxed, payee), plain)
     two = dev.send(dev.account(taxed, payee), with_fee)
     both = dev.send(dev.account(taxed, payee), plain, with_fee)
+    twice = dev.send(dev.account(taxed, payee), with_fee, with_fee)
     settled(dev)
     reader = reader_of(dev, taxed)
     (first,) = read_both(reader, one, payee).transfers
     (second,) = read_both(reader, two, payee).transfers
     (third,) = read_both(reader, both, payee).transfers
     assert (first.units, second.units, third.units) == (9_900, 4_950, 9_900 + 4_950)
+    # Where the instruction names the fee, each payment stays one of its own.
+    each = read_both(reader, twice, payee).transfers
+    assert [(one.index // OUTER, one.units) for one in each] == [(2, 4_950), (3, 4_950)]
     assert first.asset == asset_of(dev, taxed) and first.sender == me(dev)
     balance = dev.rpc("getTokenAccountBalance", str(taxed.account_of(payee)))["value"]["amount"]
-    assert int(balance) == first.units + second.units + third.units
+    assert int(balance) == sum(one.units for one in (first, second, third, *each))
 
 
 def test_a_batch_of_the_token_program_is_read_part_by_part(dev: SolanaDev, mint: Mint) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chains.base import TxStatus
@@ -245,6 +245,7 @@ JUNK = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(data=st.data(), name=st.sampled_from(NAMES))
 def test_any_answer_is_read_or_called_malformed(data: st.DataObject, name: str) -> None:
     original = recorded(name)

@@ -41,6 +41,7 @@ namespace = "eip155"
 confirmations = {depth}
 reorg_depth = 12
 block_time_ms = 1000
+head_age_max_s = 0
 
 [assets."{coin}"]
 symbol = "ETH"

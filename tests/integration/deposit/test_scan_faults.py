@@ -152,7 +152,7 @@ def run(fault: Fault | None, *, at: int, final_only: bool) -> bool:
     return has_struck
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.faults)], ids=["some", "every"])
 @pytest.mark.parametrize("final_only", [False, True], ids=["reorgs", "final_only"])
 @pytest.mark.parametrize("fault", [kill, die, lag, lie], ids=lambda fault: fault.__name__)

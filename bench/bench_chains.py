@@ -25,11 +25,11 @@ from bench import servers
 from bench.figures import figure
 
 TXS = 4_000
-TXS_A_BLOCK = 40
+TXS_A_BLOCK = 100
 ONE_BY_ONE = 1_000
 ADDRESSES = 10_000
-SCANNED = 400
-PAID_A_BLOCK = 2
+SCANNED = 250
+PAID_A_BLOCK = 1
 WAITING = 100_000
 DUE = 2_000
 CALLS = 100

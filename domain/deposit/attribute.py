@@ -20,7 +20,7 @@ from core.ids import new_id
 from core.money import UNITS_MAX
 from domain.deposit import policies, queries, tags, valuation, verdicts
 from domain.deposit.models import Deposit, DepositEvent
-from domain.deposit.record import attach, claim
+from domain.deposit.record import attach, claim_all
 from domain.deposit.states import DEPOSIT, DepositState, Mode
 from domain.deposit.valuation import Rate
 
@@ -51,24 +51,31 @@ def attribute(session: Session, chain: str, transfers: Sequence[Transfer], *, no
     for deposit in queries.lock_waiting(session, chain, own, tagged):
         waiting[deposit.address, deposit.tag, deposit.asset].append(deposit)
     known = queries.claimed(session, chain, [(transfer.chain_tx, transfer.index) for transfer, _ in owned])
-    for transfer, owner in owned:
-        if (transfer.chain_tx, transfer.index) in known:
-            continue  # scanned again after a reorg, or found by a poll before us
-        known.add((transfer.chain_tx, transfer.index))
-        those = waiting[transfer.recipient, owner.tag, transfer.asset or ""]
-        chosen = choose(those, transfer, valuation.rates_of(session, those, _time(transfer)))
-        if chosen is None:
-            chosen = _unexpected(session, transfer, owner, now)
-        else:
-            those.remove(chosen)
-        if not claim(session, chosen, transfer, now=now):
-            raise InvariantError(
-                f"the transfer {transfer.chain_tx}/{transfer.index} was claimed under the scan's locks"
-            )
-        chosen.reason = None
-        reason = verdicts.weigh(chosen, transfer.units, _time(transfer))
-        attach(session, chosen, transfer, block_time=_time(transfer), reason=reason, now=now)
-        chosen.next_poll_at = now
+    found: list[tuple[Deposit, Transfer]] = []
+    with session.no_autoflush:  # many are written together
+        for transfer, owner in owned:
+            if (transfer.chain_tx, transfer.index) in known:
+                continue  # scanned again after a reorg, or found by a poll before us
+            known.add((transfer.chain_tx, transfer.index))
+            those = waiting[transfer.recipient, owner.tag, transfer.asset or ""]
+            chosen = choose(those, transfer, valuation.rates_of(session, those, _time(transfer)))
+            if chosen is None:
+                chosen = _unexpected(session, transfer, owner, now)
+            else:
+                those.remove(chosen)
+            found.append((chosen, transfer))
+        _attach_all(session, found, now)
+
+
+def _attach_all(session: Session, found: Sequence[tuple[Deposit, Transfer]], now: datetime) -> None:
+    session.flush()
+    if claim_all(session, found, now=now) != len(found):
+        raise InvariantError("a transfer was claimed under the scan's locks")
+    for deposit, transfer in found:
+        deposit.reason = None
+        reason = verdicts.weigh(deposit, transfer.units, _time(transfer))
+        attach(session, deposit, transfer, block_time=_time(transfer), reason=reason, now=now)
+        deposit.next_poll_at = now
 
 
 def _owned(
@@ -193,7 +200,6 @@ def _unexpected(session: Session, transfer: Transfer, owner: _Owner, now: dateti
         updated_at=now,
     )
     session.add(deposit)
-    session.flush()
     session.add(
         DepositEvent(deposit_id=deposit.id, at=now, event="created", state_after=deposit.state, detail={"by": "scan"})
     )

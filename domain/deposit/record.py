@@ -1,12 +1,12 @@
 """Recording what was seen: each step moves the state, posts and writes history in the caller's one transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from chains.base import Block, ChainTx, Transfer, TxStatus
@@ -15,7 +15,7 @@ from core.errors import TransientError
 from domain.deposit import agreement, books, freezing, queries, tags, valuation, verdicts
 from domain.deposit.agreement import Testimony
 from domain.deposit.history import move, note, wait
-from domain.deposit.models import Deposit, DepositTransfer
+from domain.deposit.models import Deposit
 from domain.deposit.pace import next_poll
 from domain.deposit.states import DEPOSIT, IN_A_BLOCK, OPEN, DepositState, Mode, Reason, Wait
 from domain.deposit.verdicts import Sight
@@ -63,26 +63,41 @@ def _facts(deposit: Deposit) -> tuple[object, ...]:
     return (deposit.state, deposit.incarnation, deposit.chain_tx, deposit.block_hash)
 
 
+_CLAIM = text(
+    """
+    INSERT INTO deposit_transfers (chain, chain_tx, index, block_hash, block_number, deposit_id, units, attributed_at)
+    SELECT :chain, chain_tx, index, block_hash, block_number, deposit_id, units, :now
+    FROM unnest(cast(:txs AS text[]), cast(:indices AS bigint[]), cast(:hashes AS text[]), cast(:numbers AS bigint[]),
+                cast(:deposits AS uuid[]), cast(:units AS numeric[]))
+      AS found (chain_tx, index, block_hash, block_number, deposit_id, units)
+    ON CONFLICT (chain, chain_tx, index) WHERE orphaned_at IS NULL DO NOTHING
+    """
+)
+
+
 def claim(session: Session, deposit: Deposit, transfer: Transfer, *, now: datetime) -> bool:
     """Attribute the transfer to the deposit. False if it is another's: of two at once, one waits for the other."""
-    made = session.execute(
-        insert(DepositTransfer)
-        .values(
-            chain=transfer.chain,
-            chain_tx=transfer.chain_tx,
-            index=transfer.index,
-            block_hash=transfer.block_hash,
-            block_number=transfer.block_number,
-            deposit_id=deposit.id,
-            units=transfer.units,
-            attributed_at=now,
-        )
-        .on_conflict_do_nothing(
-            index_elements=["chain", "chain_tx", "index"], index_where=DepositTransfer.orphaned_at.is_(None)
-        )
-        .returning(DepositTransfer.id)
+    return claim_all(session, [(deposit, transfer)], now=now) == 1
+
+
+def claim_all(session: Session, found: Sequence[tuple[Deposit, Transfer]], *, now: datetime) -> int:
+    """As `claim`, for each of them. Returns how many were nobody's before."""
+    if not found:
+        return 0
+    done = session.execute(
+        _CLAIM,
+        {
+            "chain": found[0][0].chain,
+            "now": now,
+            "txs": [transfer.chain_tx for _, transfer in found],
+            "indices": [transfer.index for _, transfer in found],
+            "hashes": [transfer.block_hash for _, transfer in found],
+            "numbers": [transfer.block_number for _, transfer in found],
+            "deposits": [deposit.id for deposit, _ in found],
+            "units": [str(transfer.units) for _, transfer in found],
+        },
     )
-    return made.first() is not None
+    return int(done.rowcount)  # type: ignore[attr-defined]  # has a count
 
 
 def attach(

@@ -23,6 +23,7 @@ from tests.conformance.lab import Lab, Payment
 TENANT = "shop"
 UNITS = 1_000_000
 ROUNDS_MAX = 40
+PAGE = 200
 
 
 class Till:
@@ -90,8 +91,12 @@ class Till:
         return found.state, found.reason
 
     def all(self) -> list[Deposit]:
+        """Newest first, however many there are."""
+        found: list[Deposit] = []
         with transaction() as session:
-            return list(service.page(session))
+            while page := service.page(session, tenant=TENANT, before=found[-1].id if found else None, limit=PAGE):
+                found += page
+        return found
 
     def events(self, deposit: Deposit) -> list[str]:
         with transaction() as session:

@@ -17,14 +17,14 @@ from chains.solana.scanning import (
     SKIPPED,
     Scanner,
     block_call,
+    check_skipped,
     read_headers,
     read_txs,
     token_programs,
-    was_skipped,
 )
 from chains.solana.transfers import Assets
 from config.assets import Asset, Chain
-from core.errors import PermanentError, TransientError
+from core.errors import PermanentError
 
 STATUSES_AT_ONCE = 256
 """The most that getSignatureStatuses takes."""
@@ -92,13 +92,15 @@ class SolanaReader:
             if isinstance(head, RefusedError):
                 raise head
             found: dict[int, Block] = {}
+            missing: list[int] = []
             for slot, answer in zip(wanted, answers, strict=True):
                 if answer is not None and not isinstance(answer, RefusedError):
                     found[slot] = parse.header(slot, answer).block
                 elif answer is not None and answer.code not in SKIPPED:
                     found[slot] = read_headers(endpoint, [slot])[slot].block  # alone, it may be answered
-                elif slot <= whole(head) and not was_skipped(endpoint, slot):
-                    raise TransientError(f"{endpoint.label} does not have the block of slot {slot}")
+                elif slot <= whole(head):
+                    missing.append(slot)
+            check_skipped(endpoint, missing)
             return found
 
         return self._nodes.first(read) if wanted else {}

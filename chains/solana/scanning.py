@@ -69,17 +69,19 @@ def _header(slot: int, raw: object) -> parse.Header:
     return parse.header(slot, raw)
 
 
-def was_skipped(endpoint: HttpEndpoint, slot: int) -> bool:
-    """Whether the chain goes on past this slot. A node that only lost the block's data would deny it all the same.
+def check_skipped(endpoint: HttpEndpoint, slots: Sequence[int]) -> None:
+    """That the chain goes on past each of these slots. A node that only lost a block denies it all the same.
 
-    Raises TransientError if the node can't tell.
+    Raises TransientError if one was not skipped, or the node can't tell.
     """
-    (later,) = endpoint.ask([("getBlocksWithLimit", [slot + 1, 1, FINAL])])
-    for number in map(whole, listing(later)[:1]):
-        if number <= slot:
-            raise MalformedError(f"asked for blocks from slot {slot + 1}, told of {number}")
-        return read_headers(endpoint, [number])[number].parent_slot < slot
-    raise TransientError(f"{endpoint.label} does not have the block of slot {slot}")
+    answers = endpoint.ask([("getBlocksWithLimit", [slot + 1, 1, FINAL]) for slot in slots])
+    later = {slot: whole(number) for slot, raw in zip(slots, answers, strict=True) for number in listing(raw)[:1]}
+    if any(number <= slot for slot, number in later.items()):
+        raise MalformedError("blocks that were not asked for")
+    headers = read_headers(endpoint, list(later.values()))
+    for slot in slots:
+        if slot not in later or headers[later[slot]].parent_slot >= slot:
+            raise TransientError(f"{endpoint.label} does not have the block of slot {slot}")
 
 
 class Scanner:

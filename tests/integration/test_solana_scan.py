@@ -96,16 +96,16 @@ def test_another_order_within_a_slot_loses_nothing(
     node: SolanaNode, dev: SolanaDev, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nodes have ordered a slot's signatures one way from their own disk, another way from their archive."""
-    payee = dev.new_address()
+    payee, counts = dev.new_address(), [5, 6, 7, 6, 7, 5, 7, 6]
     first = settled(dev) + 1
     with node.lock:
-        for count in (5, 6, 7, 6):
+        for count in counts:
             spam(node, payee, count)
             node.chain.mine()
     last = settled(dev)
     every = dev.rpc("getSignaturesForAddress", payee)
-    assert len(every) == 24
-    monkeypatch.setattr(scanning, "PAGE", 10)
+    assert len(every) == sum(counts)
+    monkeypatch.setattr(scanning, "PAGE", 20)
 
     def page(config: Any) -> Any:
         rows = sorted(every, key=lambda row: (-row["slot"], random.random()))
@@ -122,7 +122,7 @@ def test_another_order_within_a_slot_loses_nothing(
     with proxy(dev.url, change) as behind:
         for _ in range(10):
             scan = reader_of(dev, urls=[behind.url]).scan(first, last, [payee])
-            assert units_of(scan) == sorted(units for count in (5, 6, 7, 6) for units in range(1, count + 1))
+            assert units_of(scan) == sorted(units for count in counts for units in range(1, count + 1))
 
 
 def test_payments_behind_the_range_are_not_told(node: SolanaNode, dev: SolanaDev, mint: Mint) -> None:

@@ -175,7 +175,7 @@ def test_each_trouble_is_told_once_an_incarnation_however_often_it_changes(desk:
     waiting = desk.get(large)
     assert desk.events(large) == ["created", "seen", "no_second_node", "disagreed"]
     assert waiting.waits_since is not None and waiting.waits_since < waiting.updated_at
-    desk.dev.reorg(2, keep=[(chain_tx, 0)])
+    desk.dev.reorg(2, keep=[(chain_tx, 1)])
     undone = desk.poll(large)
     assert (undone.state, undone.waits_for, undone.waits_since) == ("watching", None, None)
     desk.dev.mine(2)

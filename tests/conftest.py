@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -84,19 +85,28 @@ def redis_url(valkey: Valkey) -> Iterator[str]:
     back()
 
 
-@pytest.fixture
-def database_url(postgres: Postgres, template: str, redis_url: str) -> Iterator[str]:
-    """A fresh, migrated database that the settings point to, and gone after the test."""
+@contextmanager
+def fresh_database(postgres: Postgres, template: str) -> Iterator[str]:
+    """A migrated database that the settings point to, and gone afterwards."""
     name = f"test_{uuid.uuid4().hex}"
     admin = postgres.url_of("postgres", "postgres")
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER tallyrail_owner")
     url = postgres.url_of("tallyrail_login", name)
     back = use({"DATABASE_URL": url, "DATABASE_OWNER_URL": postgres.url_of("tallyrail_owner", name)})
-    yield url
-    back()
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    try:
+        yield url
+    finally:
+        back()
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, template: str, redis_url: str) -> Iterator[str]:
+    """A database of this test's own."""
+    with fresh_database(postgres, template) as url:
+        yield url
 
 
 @pytest.fixture

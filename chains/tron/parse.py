@@ -24,7 +24,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _ADDRESS_TOPIC = re.compile(r"0{24}[0-9a-f]{40}")
 _HEX = re.compile(r"([0-9a-f]{2})*")
 _HEX_20 = re.compile(r"[0-9a-f]{40}")
-_TOKEN_ID = re.compile(r"\d{1,20}")
+_TOKEN_ID = re.compile(r"[0-9]{1,20}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SUCCESS = "SUCCESS"
 _CALLS = {note.encode().hex() for note in ("call", "create", "suicide")}
@@ -33,6 +33,8 @@ _BY_RECEIPT = (rawdata.TRIGGER_SMART_CONTRACT, rawdata.CREATE_SMART_CONTRACT)
 
 INTERNAL_INDEX = 1_000_000
 """The `Transfer.index` of what contracts pass on: this, and twice the place of the call (and 1 for a TRC-10 token)."""
+NEXT_TOKEN = 1 << 32
+"""So much more for each further TRC-10 token: a contract that destroys itself leaves all it has to one account."""
 
 Json = Mapping[str, Any]
 
@@ -149,9 +151,13 @@ def info(value: object) -> Info:
 
 
 def _result(value: object) -> str | None:
+    return None if _text(value) == "DEFAULT" else _text(value)
+
+
+def _text(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise MalformedError(f"{value!r:.80} is not a result")
-    return None if value == "DEFAULT" else value
+        raise MalformedError(f"{value!r:.80} is not a text")
+    return value
 
 
 def unsettled(tx: Tx) -> ChainTx:
@@ -251,18 +257,29 @@ def _coin_moves(tx: Tx, executed: Info) -> Iterator[Moved]:
             token = None if move.token is None else move.token.decode("ascii", "backslashreplace")
             yield move.index, sender, move.recipient, move.units, token
     # Counted without what only some nodes record: an index must be the same on all of them.
-    calls = [call for call in executed.internal if call.get("note") in _CALLS]
-    for place, call in enumerate(calls):
+    for place, call in enumerate(call for call in executed.internal if _text(call.get("note")) in _CALLS):
         if call.get("rejected") or "transferTo_address" not in call:  # a call that was undone while the rest was not
             continue
-        for part in map(mapping, listing(call.get("callValueInfo", []))):
-            units, token = number(part.get("callValue", 0)), part.get("tokenId") or None
-            if token is not None and not (isinstance(token, str) and _TOKEN_ID.fullmatch(token)):
-                raise MalformedError(f"{token!r:.80} is not the id of a TRC-10 token")
-            if units:
-                index = INTERNAL_INDEX + 2 * place + (token is not None)
-                caller, recipient = address_of(call.get("caller_address")), address_of(call["transferTo_address"])
-                yield index, caller, recipient, units, token
+        for index, units, token in _passed_on(call):
+            caller, recipient = address_of(call.get("caller_address")), address_of(call["transferTo_address"])
+            yield INTERNAL_INDEX + 2 * place + index, caller, recipient, units, token
+
+
+def _passed_on(call: Json) -> list[tuple[int, int, str | None]]:
+    """What one call takes along: 0 for TRX, 1 for a TRC-10 token and so on by their numbers; units; token."""
+    parts: dict[str | None, int] = {}
+    for part in map(mapping, listing(call.get("callValueInfo", []))):
+        units, token = number(part.get("callValue", 0)), part.get("tokenId") or None
+        if token is not None and not (isinstance(token, str) and _TOKEN_ID.fullmatch(token)):
+            raise MalformedError(f"{token!r:.80} is not the id of a TRC-10 token")
+        if token in parts:
+            raise MalformedError(f"a call takes {token or 'TRX'} along twice")
+        if units:
+            parts[token] = units
+    # A map has no order of its own, so that nodes may write it in any.
+    tokens = sorted((token for token in parts if token is not None), key=lambda token: (int(token), token))
+    found = [(0, parts[None], None)] if None in parts else []
+    return found + [(1 + nth * NEXT_TOKEN, parts[token], token) for nth, token in enumerate(tokens)]
 
 
 def _token_move(log: Json) -> tuple[bytes, bytes, int] | None:

@@ -408,6 +408,31 @@ def test_blocks_that_contradict_themselves_are_refused(path: list[str], value: A
         parse.block(changed(recorded.MAINNET_BLOCK, path))
 
 
+def test_what_a_contract_leaves_behind_when_it_destroys_itself_has_an_index_each() -> None:
+    """All its TRC-10 tokens go to one account in one call (java-tron: Program.suicide), in no order of their own."""
+    tx = sent("TriggerSmartContract", **CALL)
+    parts = [{"callValue": 4}, *({"callValue": 5 + nth, "tokenId": id_} for nth, id_ in enumerate(("1004920", "999")))]
+    gone = {"caller_address": CONTRACT_HEX, "transferTo_address": PAYEE_HEX, "note": b"suicide".hex()}
+    found = moved(tx, executed(tx, internal_transactions=[gone | {"callValueInfo": parts}]))
+    assert [(t.index, t.contract, t.units) for t in found] == [
+        (1_000_000, None, 4),
+        (1_000_001, "999", 6),
+        (1_000_001 + 2**32, "1004920", 5),
+    ]
+    # Nodes may write a map in any order, and a token of which there is nothing or leave it out.
+    other = [parts[0], parts[2], {"tokenId": "7"}, parts[1]]
+    assert moved(tx, executed(tx, internal_transactions=[gone | {"callValueInfo": other}])) == found
+    with pytest.raises(MalformedError, match="twice"):
+        moved(tx, executed(tx, internal_transactions=[gone | {"callValueInfo": parts * 2}]))
+
+
+@pytest.mark.parametrize("note", [[], {}, 5])
+def test_a_note_that_is_no_text_is_the_nodes_failure(note: object) -> None:
+    tx = sent("TriggerSmartContract", **CALL)
+    with pytest.raises(MalformedError):
+        moved(tx, executed(tx, internal_transactions=[{"note": note}]))
+
+
 NAMES = """id txID ret log receipt result blockNumber blockTimeStamp topics address internal_transactions callValueInfo
 callValue note transferTo_address blockID block_header raw_data number"""
 JSON = st.recursive(

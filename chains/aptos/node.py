@@ -96,14 +96,14 @@ class AptosEndpoint(HttpEndpoint):
                 raise MalformedError(f"{path} is null")
             return content
         said = content if isinstance(content, dict) else {}
-        code = said.get("error_code")
+        code = said.get("error_code") if isinstance(said.get("error_code"), str) else None
         if code in absent and status == httpx.codes.NOT_FOUND:
             return None
         if code in _PRUNED or status == httpx.codes.GONE:
             pruned = PrunedError(f"{self.label} no longer has {path}: it has pruned that part of the chain")
             pruned.code = status
             raise pruned
-        if not isinstance(code, str):
+        if code is None:
             # Not Aptos's own form: a proxy, or a URL without /v1.
             raise TransientError(f"{self.label} answered HTTP {status} to {path}, not as an Aptos node does")
         raise self._refused(path, status, f"{said.get('message')} ({code})")

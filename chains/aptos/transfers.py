@@ -79,7 +79,7 @@ def transfers(raw: Json, block: Block, assets: Assets, watched: Collection[str] 
     if raw.get("type") != USER or not succeeded(raw):
         return ()
     events = [mapping(event) for event in listing(raw.get("events"))]
-    if not any(event.get("type") in _ARRIVALS for event in events):
+    if not any(text(event.get("type")) in _ARRIVALS for event in events):
         return ()
     changes = _changes(listing(raw.get("changes")))
     _handles_ended(events, changes)

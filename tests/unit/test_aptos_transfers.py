@@ -129,6 +129,13 @@ class TestFrauds:
         event(raw, "0x1::fungible_asset::Deposit")["type"] = "0xbad::fungible_asset::Deposit"
         assert told(raw) == []
 
+    @pytest.mark.parametrize("kind", [None, [], {}, 5])
+    def test_an_event_of_no_type_is_the_nodes_failure(self, kind: object) -> None:
+        raw = executed(Move(PAYEE, 5))
+        raw["events"][0]["type"] = kind
+        with pytest.raises(MalformedError):
+            told(raw)
+
     def test_a_secondary_store_can_be_emptied_by_whoever_made_it(self) -> None:
         raw = executed(Move(PAYEE, 5, USDT, "secondary"), Move(PAYEE, 6, USDT))
         assert told(raw) == [(3, f"{CHAIN}/fungible:{USDT}", USDT, PAYEE, 6)]

@@ -30,6 +30,8 @@ RETRY_AFTER_MAX_S = 3_600
 
 _RATE_LIMIT = re.compile(r"rate.?limit|too many requests|(/|per )second|capacity|throughput", re.IGNORECASE)
 _RATE_LIMIT_CODES = {429, -32029}
+_REVERTED = 3
+"""An error with the words of whoever wrote the contract (eth_call)."""
 _NOT_US = {httpx.codes.UNAUTHORIZED, httpx.codes.PAYMENT_REQUIRED, httpx.codes.FORBIDDEN}
 """HTTP statuses of a key that is wrong or used up: no refusal of what was asked, whatever the body says."""
 _TOO_MUCH = {httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.UNPROCESSABLE_ENTITY}
@@ -162,7 +164,7 @@ class HttpEndpoint(Endpoint):
 
     def _refused(self, what: str, code: object, message: str) -> RefusedError:
         sentence = f"{self.label} refused {what}: {self.struck(message)[:200]} ({code})"
-        if code in _RATE_LIMIT_CODES or _RATE_LIMIT.search(message):
+        if code in _RATE_LIMIT_CODES or (code != _REVERTED and _RATE_LIMIT.search(message)):
             raise TransientError(sentence)
         refused = RefusedError(sentence)
         refused.code = code if isinstance(code, int) else None

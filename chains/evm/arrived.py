@@ -3,21 +3,31 @@
 The log of such a token may tell what was sent. So the units of its transfers are bounded by what the recipient's
 balance grew by within the block. Several transfers to one recipient in one block share that growth by what they
 logged, rounded down: never more in sum. What the recipient paid out in the same block lessens the growth, so the units
-are a lower bound then.
+are a lower bound then. A token that does not tell its balances shows nothing that arrived, and stops nobody else's.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import structlog
+
 from chains.base import Transfer
-from chains.errors import MalformedError
+from chains.errors import MalformedError, RefusedError
 from chains.evm import parse
 from chains.evm.rpc import EvmEndpoint
 from chains.http import Call
 from core.errors import TransientError
 
+log = structlog.stdlib.get_logger(__name__)
+
 BALANCE_OF = "0x70a08231"
 """First four bytes of keccak256 of balanceOf(address)."""
+IDENTITY = "0x" + "4".rjust(40, "0")
+"""A contract that every EVM has built in (Yellow Paper, appendix E): it answers with what it is given."""
+
+_WORD = re.compile(r"0x[0-9a-fA-F]{64}")
+_DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
 
 Place = tuple[str, str, str]
 """Block hash, contract, recipient."""
@@ -43,14 +53,9 @@ def measured(
     for block, contract, recipient in places:
         topics = [parse.TRANSFER_TOPIC, None, [_word(recipient)]]
         calls.append(("eth_getLogs", [{"blockHash": block, "address": contract, "topics": topics}]))
-        balance = {"to": contract, "data": BALANCE_OF + _word(recipient)[2:]}
-        # By hash (EIP-1898): a number might mean the block of another fork by now.
-        calls += [("eth_call", [balance, {"blockHash": at}]) for at in (parents[block], block)]
-    answers = iter(endpoint.ask(calls))
     units: dict[tuple[str, int], int] = {}
-    for place in places:
-        logs, before, after = next(answers), parse.quantity(next(answers)), parse.quantity(next(answers))
-        units |= _apportioned(place, _logged(place, logs, assets), max(0, after - before))
+    for place, logs, grew in zip(places, endpoint.ask(calls), _grown(endpoint, places, parents), strict=True):
+        units |= _apportioned(place, _logged(place, logs, assets), grew)
     made = []
     for transfer in found:
         if (transfer.block_hash, transfer.contract, transfer.recipient) not in places:
@@ -60,6 +65,35 @@ def measured(
         else:
             raise TransientError(f"the chain changed under the reading of balances ({endpoint.label})")
     return made
+
+
+def _grown(endpoint: EvmEndpoint, places: Sequence[Place], parents: Mapping[str, str]) -> list[int]:
+    """By how much the balance at each place grew within the block; 0 where the token does not tell."""
+    calls: list[Call] = []
+    for block, contract, recipient in places:
+        balance = {"to": contract, "data": BALANCE_OF + _word(recipient)[2:]}
+        # By hash (EIP-1898): a number might mean the block of another fork by now.
+        calls += [("eth_call", [balance, {"blockHash": at}]) for at in (parents[block], block)]
+    told = [_balance(endpoint, call, answer) for call, answer in zip(calls, endpoint.try_all(calls), strict=True)]
+    made = []
+    for place, before, after in zip(places, told[::2], told[1::2], strict=True):
+        if before is None or after is None:
+            log.error("a token does not tell its balances: its transfers count as nothing", place=place)
+        made.append(0 if before is None or after is None else max(0, after - before))
+    return made
+
+
+def _balance(endpoint: EvmEndpoint, call: Call, answer: object) -> int | None:
+    """None if the token reverts or answers with no number. Raises RefusedError if it is the node that won't tell."""
+    if isinstance(answer, RefusedError):
+        (answer,) = endpoint.try_all([call])
+    if isinstance(answer, RefusedError):
+        # Whose fault is it? A node that has the state of the block can run another contract on it.
+        endpoint.ask([("eth_call", [{"to": IDENTITY, "data": "0x"}, call[1][1]])])
+        return None
+    if not isinstance(answer, str) or not _DATA.fullmatch(answer):
+        raise MalformedError(f"{answer!r:.80} is not what a contract answers")
+    return int(answer, 16) if _WORD.fullmatch(answer) else None
 
 
 def _logged(place: Place, logs: object, assets: parse.Assets) -> list[Transfer]:

@@ -130,6 +130,35 @@ class TestFeeOnTransfer:
             archive = make_reader(node.url, dev_chain.url, more=listed)
             assert units(archive, chain_tx, payee) == [975]
 
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            {"error": {"code": 3, "message": "execution reverted: too many requests", "data": "0x"}},
+            {"error": {"code": -32000, "message": "invalid opcode: INVALID"}},
+            {"result": "0x"},
+            {"result": "0x" + "ff" * 64},
+        ],
+        ids=["reverts", "invalid", "no contract any more", "no number"],
+    )
+    def test_a_token_that_does_not_tell_balances_stops_nobody_else(
+        self, dev_chain: DevChain, make_reader: MakeReader, token: Token, silent: str, broken: dict[str, Any]
+    ) -> None:
+        payee, first = dev_chain.new_account(), dev_chain.height + 1
+        ids = [dev_chain.send_token(silent, payee, 1_000), dev_chain.send_token(token.address, payee, 5)]
+
+        def failing(body: Any, answers: Any) -> Any:
+            theirs = {
+                call["id"]
+                for call in body
+                if call["method"] == "eth_call" and call["params"][0]["to"].lower() == silent.lower()
+            }
+            return [{"id": a["id"]} | broken if a["id"] in theirs else a for a in answers]
+
+        with proxy(dev_chain.url, failing) as node:
+            reader = make_reader(node.url, more=[asset(silent, fee_on_transfer=True)])
+            assert [units(reader, chain_tx, payee) for chain_tx in ids] == [[0], [5]]
+            assert [t.units for t in reader.scan(first, dev_chain.height, [payee]).transfers] == [0, 5]
+
     def test_a_log_that_vanished_meanwhile_fails_the_reading(
         self, dev_chain: DevChain, make_reader: MakeReader, silent: str
     ) -> None:

@@ -8,6 +8,7 @@ What no node may say raises MalformedError. What anybody may put on a chain neve
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from btclib.block.block import Block as RawBlock
@@ -22,6 +23,11 @@ from chains.errors import MalformedError
 
 COINBASE_MATURITY = 100
 """Blocks that must stand on a block before what its miner was paid can be spent (Bitcoin Core, consensus.h)."""
+
+_LEAST_WORK = bytes.fromhex("1801fffe")
+_WORKED_SINCE, _WORKED_FROM = datetime(2017, 6, 15, tzinfo=UTC), 470_000
+"""Difficulty 2^39: no block of the main network has been easier since then. The network's own limit, difficulty 1, is
+what one machine does in a moment: a node could make up any block."""
 
 _BAD_BYTES = (ValueError, TypeError, OverflowError)
 """What btclib raises on bytes that are not what they should be. Its own errors are among these."""
@@ -80,8 +86,13 @@ def block(assets: Assets, number: int, hash_: str, raw: object) -> Block:
 def _block(assets: Assets, number: int, hash_: str, header: BlockHeader) -> Block:
     if header.hash.hex() != hash_:
         raise MalformedError(f"the header of {hash_} has another hash")
+    network = formats.network(assets.chain)
+    limit = NETWORKS[network].consensus.pow_limit_bits
+    # The number may be the node's word. The time is part of the work, and payments of such a time are none of ours.
+    if network == "mainnet" and (number >= _WORKED_FROM or header.time >= _WORKED_SINCE):
+        limit = _LEAST_WORK
     try:
-        header.assert_valid_pow(NETWORKS[formats.network(assets.chain)].consensus.pow_limit_bits)
+        header.assert_valid_pow(limit)
     except _BAD_BYTES as error:
         raise MalformedError(f"block {number} shows no work: {error}") from error
     return Block(number=number, hash=hash_, parent_hash=header.previous_block_hash.hex(), time=header.time)
@@ -108,7 +119,8 @@ def proven(assets: Assets, number: int, hash_: str, proof: object) -> tuple[Bloc
     """The block of this hash, and the ids that the proof (`gettxoutproof`, BIP-37's merkleblock) shows to be in it.
 
     An inner node of the tree, 64 bytes long, could be passed off as a transaction of that size. No such transaction has
-    room for an output that pays an address: it would have no transfers.
+    room for an output that pays an address: it would have no transfers. The other way round (CVE-2017-12842) a real
+    transaction of 64 bytes is passed off as an inner node above a made up one: some 2^70 hashes, and a node that lies.
     """
     try:
         content = MerkleBlock.parse(octets(proof))

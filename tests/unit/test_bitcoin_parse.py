@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from btclib.block.block import Block as RawBlock
+from btclib.block.block_header import BlockHeader
 from btclib.block.partial_merkle_tree import PartialMerkleTree
 from btclib.hashes import hash256
 from btclib.p2p.merkleblock import MerkleBlock
@@ -176,6 +177,22 @@ def test_a_block_without_the_work_of_its_network_is_refused() -> None:
                 parse.block(REGTEST_ASSETS, 5, hash_, bytes(header).hex())
             refused += 1
     assert refused > 0
+
+
+def test_the_least_work_that_the_main_network_allows_is_not_believed_of_a_new_block() -> None:
+    """Difficulty 1 takes one machine a moment, so a node could make up any block. The first block shows no more."""
+    root = bytes.fromhex("4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b")
+    made, easiest = datetime(2009, 1, 3, 18, 15, 5, tzinfo=UTC), bytes.fromhex("1d00ffff")
+    first = BlockHeader(1, bytes(32), root, made, easiest, 2_083_236_893)
+    assert first.hash.hex() == "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"
+    raw = first.serialize().hex()
+    assert parse.block(MAIN_ASSETS, 0, first.hash.hex(), raw).time == made
+    with pytest.raises(MalformedError, match="above the limit"):
+        parse.block(MAIN_ASSETS, 900_000, first.hash.hex(), raw)
+    # Of what number a block is, is the node's word; its time is part of the work.
+    new = BlockHeader(1, bytes(32), root, datetime(2026, 11, 21, tzinfo=UTC), easiest, 0, check_validity=False)
+    with pytest.raises(MalformedError, match="above the limit"):
+        parse.block(MAIN_ASSETS, 0, new.hash.hex(), new.serialize().hex())
 
 
 # --- proofs --------------------------------------------------------------------------------------------------------

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import base58
 from solders.message import MessageV0
 from solders.transaction import VersionedTransaction
 from spl.memo.constants import MEMO_PROGRAM_ID
 from spl.token.constants import ASSOCIATED_TOKEN_PROGRAM_ID, TOKEN_2022_PROGRAM_ID, TOKEN_PROGRAM_ID
 
 from chains.errors import MalformedError
-from chains.solana.fields import Json, address, listing, mapping, whole
+from chains.solana.fields import Json, address, listing, mapping, unspelled, whole
 
 SYSTEM = "11111111111111111111111111111111"
 TOKEN = str(TOKEN_PROGRAM_ID)
@@ -132,7 +131,4 @@ def _data(value: object) -> bytes:
         raise MalformedError(f"{value!r:.80} is not an instruction's data")
     if len(value) > _CHARS_MAX:
         return b""
-    try:
-        return base58.b58decode(value)
-    except ValueError:
-        raise MalformedError(f"{value!r:.80} is not base58") from None
+    return unspelled(value)

@@ -1,7 +1,8 @@
 """One node behind one URL, whatever the chain. The URL may hold a key, and appears in no message, log or traceback."""
 
 import re
-from urllib.parse import urlsplit
+from base64 import b64encode
+from urllib.parse import unquote, urlsplit
 
 from chains.pace import Pace
 from config.assets import Node
@@ -15,6 +16,7 @@ ANSWER_BYTES_MAX = 128 * 1024 * 1024
 
 SECRET_MIN = 6
 """Characters from which a part of a URL may be a key, and is struck out of a node's error texts."""
+_BETWEEN = re.compile(r"[/?&=:;,\s]+")
 
 
 class Endpoint:
@@ -23,18 +25,11 @@ class Endpoint:
     def __init__(self, node: Node) -> None:
         parts = urlsplit(node.url)
         self.node = node
-        self.host = parts.hostname or "endpoint without a host"
+        self.host = (parts.hostname or "").rstrip(".") or "endpoint without a host"
         self.label = self.host
         """Set by the pool: with a number where several endpoints have the same host."""
-        # Vendors echo keys in their error texts ("project ID ... is over its limit").
-        words = [
-            *re.split(r"[/?&=]", f"{parts.path}?{parts.query}"),
-            parts.username or "",
-            parts.password or "",
-            *node.headers.values(),
-        ]
         self.pace = Pace(node, node.rate, host=self.host) if node.rate else None
-        self._secrets = sorted({word for word in words if len(word) >= SECRET_MIN}, key=len, reverse=True)
+        self._secrets = _secrets(node)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label})"
@@ -46,6 +41,18 @@ class Endpoint:
 
     def struck(self, text: str) -> str:
         """The text without what may be a key."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self._secrets.sub("***", text)
+
+
+def _secrets(node: Node) -> re.Pattern[str]:
+    """Vendors echo keys in their error texts ("project ID ... is over its limit"), and not always as we spell them."""
+    parts = urlsplit(node.url)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    basic = b64encode(f"{user}:{password}".encode()).decode().rstrip("=") if user or password else ""
+    texts = [parts.path, parts.query, parts.username or "", parts.password or "", basic, *node.headers.values()]
+    words = set()
+    for text in texts:
+        for spelled in (text, unquote(text)):
+            words |= {spelled, *_BETWEEN.split(spelled)}
+    keys = sorted((word for word in words if len(word) >= SECRET_MIN), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, keys)) or "(?!)", re.IGNORECASE)

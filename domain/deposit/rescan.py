@@ -152,8 +152,10 @@ def _keep(session: Session, chain: Chain, rescan_id: UUID, part: int, found: Par
     cursor = queries.cursor(session, chain.id, locked=True)  # before the row, as a reorg does
     _check_reached(chain, cursor, found.last)
     row = scan_queries.rescan(session, rescan_id, locked=True)
-    if row is None or row.status != RUNNING or row.part != part or row.next_block != found.first:
+    if row is None or row.status != RUNNING or row.part != part:
         return False
+    if row.next_block != found.first:
+        return True  # a reorg sent it back while this was read, or this job runs twice: read on from where it stands
     _check_canonical(session, chain, row, found)
     now = clock.now()
     keys = [(transfer.chain_tx, transfer.index) for transfer in found.transfers]

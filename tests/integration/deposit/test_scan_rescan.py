@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +16,8 @@ from core.db import transaction
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, PermanentError, TransientError
 from core.ids import new_id
 from core.jobs import SYSTEM_TENANT, Job
+from domain.deposit import reading, service
 from domain.deposit import rescan as rescanning
-from domain.deposit import service
 from domain.deposit.models import ChainRescan
 from domain.deposit.settings import DepositSettings
 from tests.integration.deposit.memory_desk import MemoryDesk
@@ -272,6 +273,33 @@ def test_a_reorg_sends_a_rescan_back_below_what_is_gone(monkeypatch: pytest.Monk
         desk.scan()
     assert (get(rescan_id).next_block, get(rescan_id).last_hash) == (height - 4, None)
     assert work(desk, rescan_id).status == "done"
+
+
+def test_a_reorg_that_is_over_before_the_reading_is_does_not_leave_a_rescan_without_a_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = MemoryDesk(blocks=30, scan_blocks_max=29)
+    desk.open()
+    desk.scan()
+    rescan_id = ask(desk, 0, desk.chain.height)
+    real, readings = reading.read, []
+
+    def read(*given: Any, **named: Any) -> Any:
+        found = real(*given, **named)
+        readings.append(found.first)
+        if len(readings) == 2:
+            desk.chain.reorg(5, keep=False)
+            desk.mine()
+            service.scan(desk.chain)  # it goes back, and comes again to where the rescan is
+        return found
+
+    monkeypatch.setattr(
+        rescanning, "reading", SimpleNamespace(read=read, parts=reading.parts, range_of=reading.range_of)
+    )
+    done = work(desk, rescan_id)
+    assert (done.status, readings[:2]) == ("done", [0, 29])
+    assert len(readings) > 2
+    assert desk.gaps() == []
 
 
 def test_a_range_that_is_none_or_is_still_to_be_scanned_is_refused() -> None:

@@ -12,6 +12,8 @@ class RefusedError(TransientError):
 
     code: int | None = None
     """The node's own, JSON-RPC or HTTP."""
+    words: str = ""
+    """The node's own, to be understood and not to be shown: they may hold a key."""
 
 
 class LimitedError(TransientError):

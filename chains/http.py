@@ -168,6 +168,7 @@ class HttpEndpoint(Endpoint):
             raise TransientError(sentence)
         refused = RefusedError(sentence)
         refused.code = code if isinstance(code, int) else None
+        refused.words = message
         return refused
 
     # HTTP

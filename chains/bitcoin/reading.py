@@ -167,9 +167,9 @@ class Reading:
 
     def _check_unknown(self, refusal: RefusedError) -> None:
         """Raises unless the node has looked for the transaction everywhere."""
-        if refusal.code == _NOT_FOUND and _NO_INDEX.search(str(refusal)):
+        if refusal.code == _NOT_FOUND and _NO_INDEX.search(refusal.words):
             raise TransientError(f"{self._endpoint.label} has no index of all transactions: it needs txindex=1")
-        if refusal.code != _NOT_FOUND or not _UNKNOWN.search(str(refusal)):
+        if refusal.code != _NOT_FOUND or not _UNKNOWN.search(refusal.words):
             raise refusal
 
     def _proven(self, told: dict[str, list[str]]) -> dict[str, Block | None]:

@@ -225,6 +225,15 @@ def test_a_node_that_looked_in_its_mempool_alone_proves_nothing(
         assert reader.scan(0, 3, [regtest.address]).blocks, "a scan needs no index"
 
 
+def test_what_stands_in_our_url_changes_no_meaning_of_what_a_node_says(
+    make_reader: MakeReader, regtest: RegtestChain
+) -> None:
+    """Parts of the URL are struck out of texts that are shown: "No such *** or *** transaction"."""
+    with altered(regtest, lambda _body, answers: answers) as node:
+        url = node.url.replace("SECRETKEY123", "mempool/blockchain")
+        assert make_reader(url).chain_txs([NEVER])[NEVER].status is TxStatus.MISSING
+
+
 def refusing(method: str, error: dict[str, Any]) -> Change:
     """For `altered`: the node refuses all calls of the method, except for the genesis block's hash."""
 

@@ -70,6 +70,11 @@ def header(slot: int, value: object) -> Header:
     )
 
 
+def has_time(value: object) -> bool:
+    """Whether getBlock's answer says when. Blocks of the first months have no time."""
+    return value is None or mapping(value).get("blockTime") is not None
+
+
 def statuses(value: object, asked: int) -> list[Status | None]:
     """The answer of getSignatureStatuses; None for a signature that the node has never seen."""
     rows = listing(mapping(value).get("value"))

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from chains import formats
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, TxStatus
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import RefusedError, WrongChainError
-from chains.http import Call, HttpEndpoint
+from chains.http import HttpEndpoint
 from chains.nodes import Nodes
 from chains.solana import parse
 from chains.solana.fields import address, listing, whole
@@ -18,6 +19,8 @@ from chains.solana.scanning import (
     Scanner,
     block_call,
     check_skipped,
+    portions,
+    read_blocks_had,
     read_headers,
     read_txs,
     token_programs,
@@ -26,12 +29,30 @@ from chains.solana.transfers import Assets
 from config.assets import Asset, Chain
 from core.errors import PermanentError
 
-STATUSES_AT_ONCE = 256
-"""The most that getSignatureStatuses takes."""
 LOOK_BACK = 64
 """Slots below the final one in which its node must have a block."""
 KNOWN_MAX = 100_000
 """Accounts of which a signature is remembered, to make the next list shorter."""
+
+
+@dataclass
+class _Memory:
+    """What one endpoint said before, for its own scans only: a lie in it would hide payments from those of others."""
+
+    programs: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, parse.Listed] = field(default_factory=dict)
+
+    def programs_of(self, endpoint: HttpEndpoint, assets: Assets) -> Mapping[str, str]:
+        """A mint never changes its program, so it is asked for once."""
+        if unknown := [mint for mint in assets.tokens if mint not in self.programs]:
+            self.programs = {**self.programs, **token_programs(endpoint, unknown)}
+        return self.programs
+
+    def keep(self, newest: Mapping[str, parse.Listed]) -> None:
+        kept = {**self.known, **newest}
+        for account in list(kept)[: max(0, len(kept) - KNOWN_MAX)]:
+            del kept[account]
+        self.known = kept
 
 
 class SolanaReader:
@@ -63,8 +84,8 @@ class SolanaReader:
             HttpEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
         ]
         self._nodes = Nodes(chain, endpoints, verify=self._verify)
-        self._programs: dict[str, str] = {}
-        self._known: dict[str, parse.Listed] = {}
+        self._memories: dict[str, _Memory] = {}
+        """By endpoint."""
         self._lock = threading.Lock()
 
     def head(self) -> Head:
@@ -137,10 +158,12 @@ class SolanaReader:
         watched = list(dict.fromkeys(formats.parse_address(self.id, address) for address in addresses))
 
         def read(endpoint: HttpEndpoint) -> Scan:
-            self._learn_programs(endpoint)
-            scanner = Scanner(endpoint, self._assets, watched, programs=self._programs, known=self._known)
+            memory = self._memory_of(endpoint)
+            programs = memory.programs_of(endpoint, self._assets)
+            scanner = Scanner(endpoint, self._assets, watched, programs=programs, known=memory.known)
             scan = scanner.scan(first, last)
-            self._remember(scanner.newest)
+            with self._lock:
+                memory.keep(scanner.newest)
             return scan
 
         return self._nodes.first(read)
@@ -149,36 +172,24 @@ class SolanaReader:
         return self._nodes.health()
 
     def _read_txs(self, endpoint: HttpEndpoint, ids: Sequence[str]) -> dict[str, ChainTx]:
-        parts = [ids[start : start + STATUSES_AT_ONCE] for start in range(0, len(ids), STATUSES_AT_ONCE)]
-        calls: list[Call] = [
-            ("getSignatureStatuses", [list(part), {"searchTransactionHistory": True}]) for part in parts
-        ]
-        answers = endpoint.ask(calls)
-        told = [one for part, raw in zip(parts, answers, strict=True) for one in parse.statuses(raw, len(part))]
-        raws = read_txs(endpoint, ids)
-        slots = {id_: parse.slot_of(raw) for id_, raw in raws.items()}
-        headers = read_headers(endpoint, [slot for slot in slots.values() if slot is not None])
         found: dict[str, ChainTx] = {}
-        for id_, status in zip(ids, told, strict=True):
-            if id_ not in raws:  # of a version that can't be read
-                found[id_] = ChainTx(id=id_, status=TxStatus.MEMPOOL)
-                continue
-            slot = slots[id_]
-            block = None if slot is None else headers[slot].block
-            found[id_] = parse.chain_tx(id_, status, raws[id_], block, self._assets)
+        for some in portions(ids):
+            (answer,) = endpoint.ask([("getSignatureStatuses", [list(some), {"searchTransactionHistory": True}])])
+            told = parse.statuses(answer, len(some))
+            raws = read_txs(endpoint, some)
+            slots = {id_: parse.slot_of(raw) for id_, raw in raws.items()}
+            blocks = read_blocks_had(endpoint, [slot for slot in slots.values() if slot is not None])
+            for id_, status in zip(some, told, strict=True):
+                if id_ in raws:
+                    block = blocks.get(slots[id_] or 0)
+                    found[id_] = parse.chain_tx(id_, status, raws[id_], block, self._assets)
+                else:  # of a version that can't be read
+                    found[id_] = ChainTx(id=id_, status=TxStatus.MEMPOOL)
         return found
 
-    def _learn_programs(self, endpoint: HttpEndpoint) -> None:
-        """A mint never changes its program, so it is asked for once."""
-        if unknown := [mint for mint in self._assets.tokens if mint not in self._programs]:
-            self._programs |= token_programs(endpoint, unknown)
-
-    def _remember(self, newest: Mapping[str, parse.Listed]) -> None:
+    def _memory_of(self, endpoint: HttpEndpoint) -> _Memory:
         with self._lock:
-            kept = {**self._known, **newest}
-            for account in list(kept)[: max(0, len(kept) - KNOWN_MAX)]:
-                del kept[account]
-            self._known = kept
+            return self._memories.setdefault(endpoint.label, _Memory())
 
     def _verify(self, endpoint: HttpEndpoint) -> None:
         """A node of another cluster would show the right address with worthless money: nothing of it is believed."""

@@ -1,6 +1,6 @@
 """Reading a range of slots for transfers to watched addresses, from one endpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 import structlog
@@ -22,11 +22,15 @@ VERSION_MAX = 1
 
 SKIPPED = frozenset({-32004, -32007, -32009, -32014})
 """Errors for a slot of which the node has no block: not yet, skipped, or lost. Which of these, it can't tell."""
+LOST = frozenset({-32001, -32007, -32009})
+"""Errors for a block that a node had: cleaned up, or in none of its stores."""
 UNSUPPORTED_VERSION = -32015
 
 PAGE = 1_000
 """Signatures in one answer, the most that nodes give."""
 MINTS_AT_ONCE = 100
+TXS_AT_ONCE = 100
+"""Transactions that are held at one time: anybody can make one a megabyte long, and many for little."""
 
 
 def block_call(slot: int) -> Call:
@@ -37,6 +41,10 @@ def block_call(slot: int) -> Call:
 def tx_call(id_: str) -> Call:
     """By its bytes: the other encodings are what the node makes of them."""
     return ("getTransaction", [id_, FINAL | {"encoding": "base64", "maxSupportedTransactionVersion": VERSION_MAX}])
+
+
+def portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + TXS_AT_ONCE] for start in range(0, len(ids), TXS_AT_ONCE))
 
 
 def read_txs(endpoint: HttpEndpoint, ids: Sequence[str]) -> dict[str, object]:
@@ -61,6 +69,23 @@ def read_headers(endpoint: HttpEndpoint, slots: Sequence[int]) -> dict[int, pars
     wanted = sorted(set(slots))
     answers = endpoint.ask([block_call(slot) for slot in wanted])
     return {slot: _header(slot, raw) for slot, raw in zip(wanted, answers, strict=True)}
+
+
+def read_blocks_had(endpoint: HttpEndpoint, slots: Sequence[int]) -> dict[int, Block]:
+    """The blocks of these slots, but those that the node no longer has, or without the time that early ones lack.
+
+    Anybody can name a transaction of years ago, and it must not keep all others from being read.
+    """
+    wanted = sorted(set(slots))
+    calls = [block_call(slot) for slot in wanted]
+    found: dict[int, Block] = {}
+    for slot, call, answer in zip(wanted, calls, endpoint.try_all(calls), strict=True):
+        if isinstance(answer, RefusedError) and answer.code in LOST:
+            continue
+        raw = endpoint.ask([call])[0] if isinstance(answer, RefusedError) else answer  # alone, it may be answered
+        if parse.has_time(raw):
+            found[slot] = _header(slot, raw).block
+    return found
 
 
 def _header(slot: int, raw: object) -> parse.Header:
@@ -113,11 +138,23 @@ class Scanner:
         """Raises TransientError if the node has not, or no longer, all blocks of the range."""
         newest = self._range(first, last)
         rows = self._listed(first, last)
-        answers = read_txs(self._endpoint, sorted(rows))
         blocks = {newest.number: newest}
+        found: list[Transfer] = []
+        for ids in portions(sorted(rows)):
+            found += self._moved(ids, rows, blocks)
+        holding = {transfer.block_number for transfer in found} | {newest.number}
+        return Scan(
+            blocks=tuple(blocks[slot] for slot in sorted(holding)),
+            transfers=tuple(sorted(found, key=lambda one: (one.block_number, one.chain_tx, one.index))),
+        )
+
+    def _moved(
+        self, ids: Sequence[str], rows: Mapping[str, parse.Listed], blocks: dict[int, Block]
+    ) -> Iterator[Transfer]:
+        """To watched addresses. `blocks` are those read so far, and get those of the transactions."""
+        answers = read_txs(self._endpoint, ids)
         slots = {rows[id_].slot for id_ in answers} - blocks.keys()
         blocks |= {slot: header.block for slot, header in read_headers(self._endpoint, sorted(slots)).items()}
-        found: list[Transfer] = []
         for id_, raw in answers.items():
             block = blocks[rows[id_].slot]
             if raw is None or parse.slot_of(raw) != block.number:
@@ -125,12 +162,7 @@ class Scanner:
             told = parse.chain_tx(id_, None, raw, block, self._assets)
             if told.status is not TxStatus.SUCCEEDED:
                 raise TransientError(f"{self._endpoint.label} lists {id_}, and can't tell what it moved")
-            found += [transfer for transfer in told.transfers if transfer.recipient in self._watched]
-        holding = {transfer.block_number for transfer in found} | {newest.number}
-        return Scan(
-            blocks=tuple(blocks[slot] for slot in sorted(holding)),
-            transfers=tuple(sorted(found, key=lambda one: (one.block_number, one.chain_tx, one.index))),
-        )
+            yield from (transfer for transfer in told.transfers if transfer.recipient in self._watched)
 
     def _range(self, first: int, last: int) -> Block:
         """The newest block at or below `last`, once the node has shown that it has every block of the range.

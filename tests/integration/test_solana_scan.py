@@ -1,7 +1,7 @@
 """Ranges of slots: complete or refused, however many signatures an address has and whatever a node lacks."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -11,8 +11,10 @@ from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
+from spl.token.constants import TOKEN_2022_PROGRAM_ID, TOKEN_PROGRAM_ID
 
-from chains.base import Scan
+from chains.base import Scan, TxStatus
+from chains.http import HttpEndpoint
 from chains.solana import scanning
 from core.errors import TransientError
 from local.solana_dev import Mint, SolanaDev
@@ -323,3 +325,83 @@ def test_a_version_that_nobody_can_read_does_not_keep_the_others_from_being_read
         assert units_of(reader.scan(first, last, [payee])) == [6]
         told = reader.chain_txs([future, known])
     assert [told[signature].status for signature in (future, known)] == ["mempool", "succeeded"]
+
+
+def test_what_one_node_said_is_no_hint_for_another(dev: SolanaDev, mint: Mint) -> None:
+    """A lie in it would hide the payments that the honest one knows: those before a signature, or to other accounts."""
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    paid = dev.send(dev.account(mint, payee), dev.token(mint, payee, 5))
+    late = dev.pay(payee, 6)
+    last = settled(dev)
+    begun: list[str] = []
+
+    def lies(body: Any, answers: Any) -> Any:
+        if any(call["method"] == "getBlocks" for call in body) and begun:
+            return [{"jsonrpc": "2.0", "id": call["id"], "error": {"code": 1, "message": "no"}} for call in body]
+        return [told(call["method"], answer) for call, answer in zip(body, answers, strict=True)]
+
+    def told(method: str, answer: Any) -> Any:
+        if method == "getSignaturesForAddress":
+            return answer | {"result": [{"signature": late, "slot": first - 1, "err": "failed"}]}
+        if method == "getMultipleAccounts":
+            other = {"owner": str(TOKEN_PROGRAM_ID if mint.program == TOKEN_2022_PROGRAM_ID else TOKEN_2022_PROGRAM_ID)}
+            return answer | {"result": {"value": [other]}}
+        return answer
+
+    with proxy(dev.url, lies) as liar:
+        reader = reader_of(dev, mint, urls=[liar.url, dev.url])
+        assert reader.scan(first - 1, first - 1, [payee]).transfers == ()
+        begun.append("yes")
+        found = reader.scan(first, last, [payee]).transfers
+    assert {one.chain_tx for one in found} == {paid, late}
+
+
+def test_no_more_transactions_are_held_than_a_few(
+    node: SolanaNode, dev: SolanaDev, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of a megabyte each cost whoever sends them next to nothing."""
+    monkeypatch.setattr(scanning, "TXS_AT_ONCE", 7)
+    payee, running = dev.new_address(), []
+    first = settled(dev) + 1
+    with node.lock:
+        spam(node, payee, 30)
+        node.chain.mine()
+    last = settled(dev)
+    read = scanning.read_txs
+
+    def counted(endpoint: HttpEndpoint, ids: Sequence[str]) -> dict[str, object]:
+        running.append(len(ids))
+        return read(endpoint, ids)
+
+    monkeypatch.setattr(scanning, "read_txs", counted)
+    assert units_of(reader_of(dev).scan(first, last, [payee])) == list(range(1, 31))
+    assert running == [7, 7, 7, 7, 2]
+
+
+@pytest.mark.parametrize("lost", [None, -32001, -32007, -32009])
+def test_a_transaction_whose_block_is_gone_or_timeless_costs_the_others_nothing(
+    dev: SolanaDev, lost: int | None
+) -> None:
+    """Anybody can name one of 2020: a node may have kept it without its block, and early blocks have no time."""
+    old = dev.pay(dev.new_address(), 5)
+    settled(dev)
+    new = dev.pay(dev.new_address(), 6)
+    settled(dev)
+    slot = reader_of(dev).chain_txs([old])[old].block_number or 0
+
+    def change(body: Any, answers: Any) -> Any:
+        return [
+            told(answer) if call["method"] == "getBlock" and call["params"][0] == slot else answer
+            for call, answer in zip(body, answers, strict=True)
+        ]
+
+    def told(answer: Any) -> Any:
+        if lost is None:
+            return answer | {"result": answer["result"] | {"blockTime": None}}
+        return {"jsonrpc": "2.0", "id": answer["id"], "error": {"code": lost, "message": "gone"}}
+
+    with proxy(dev.url, change) as node:
+        found = reader_of(dev, urls=[node.url]).chain_txs([old, new])
+    assert (found[old].status, found[old].transfers) == (TxStatus.MEMPOOL, ())
+    assert found[new].status is TxStatus.SUCCEEDED and found[new].transfers

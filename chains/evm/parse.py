@@ -21,6 +21,7 @@ TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
 _ADDRESS_TOPIC = re.compile(r"0x0{24}[0-9a-fA-F]{40}")
 
 Json = Mapping[str, Any]
@@ -111,9 +112,12 @@ def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
     number, block_hash = quantity(tx.get("blockNumber")), hash_of(tx.get("blockHash"))
     if (quantity(receipt.get("blockNumber")), hash_of(receipt.get("blockHash"))) != (number, block_hash):
         return unsettled
-    if without_status(receipt):
+    if receipt.get("status") is None:
         return unsettled
-    succeeded = quantity(receipt["status"]) == 1
+    status = quantity(receipt.get("status"))
+    if status not in (0, 1):
+        raise MalformedError(f"{status} is no status")
+    succeeded = status == 1
     return ChainTx(
         id=id_,
         status=TxStatus.SUCCEEDED if succeeded else TxStatus.REVERTED,
@@ -126,8 +130,10 @@ def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
 
 
 def without_status(receipt: object) -> bool:
-    """Receipts had no status before October 2017: such a transaction proves nothing to us."""
-    return isinstance(receipt, dict) and receipt.get("status") is None
+    """Receipts had a root in the place of the status before October 2017 (EIP-658): such a transaction proves nothing
+    to us. One that has neither is half an answer.
+    """
+    return isinstance(receipt, dict) and receipt.get("status") is None and receipt.get("root") is not None
 
 
 def _transfers(tx: Json, receipt: Json, assets: Assets) -> tuple[Transfer, ...]:
@@ -138,7 +144,10 @@ def _transfers(tx: Json, receipt: Json, assets: Assets) -> tuple[Transfer, ...]:
         if hash_of(log.get("transactionHash")) != hash_of(tx.get("hash")):
             raise MalformedError("a receipt holds a log of another transaction")
         found.append(token_transfer(log, assets))
-    return tuple(transfer for transfer in found if transfer is not None)
+    made = tuple(transfer for transfer in found if transfer is not None)
+    if len({transfer.index for transfer in made}) < len(made):
+        raise MalformedError("a receipt that tells one log twice")
+    return made
 
 
 def _native_transfer(tx: Json, assets: Assets) -> Transfer | None:
@@ -166,11 +175,15 @@ def token_transfer(value: object, assets: Assets) -> Transfer | None:
     """
     log = mapping(value)
     topics, data = listing(log.get("topics")), log.get("data")
-    if log.get("removed") or len(topics) != 3 or str(topics[0]).lower() != TRANSFER_TOPIC:  # noqa: PLR2004
+    if log.get("removed"):
+        raise MalformedError("a log of a block that was undone")
+    if not isinstance(data, str) or not _DATA.fullmatch(data):
+        raise MalformedError(f"{data!r:.80} is no log's data")
+    if len(topics) != 3 or hash_of(topics[0]) != TRANSFER_TOPIC:  # noqa: PLR2004
         return None
-    if not all(isinstance(topic, str) and _ADDRESS_TOPIC.fullmatch(topic) for topic in topics[1:]):
+    if not all(_ADDRESS_TOPIC.fullmatch(hash_of(topic)) for topic in topics[1:]):
         return None
-    if not isinstance(data, str) or not _HASH.fullmatch(data):  # exactly 32 bytes
+    if not _HASH.fullmatch(data):  # exactly 32 bytes
         return None
     contract = address(log.get("address")).lower()
     return Transfer(

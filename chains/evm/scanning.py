@@ -48,6 +48,8 @@ class Scanner:
         found = self._native(candidates)
         if self._watched:
             found += self._tokens(first, last)
+        if len({(transfer.chain_tx, transfer.index) for transfer in found}) < len(found):
+            raise MalformedError("a log that is told twice")
         dated = []
         for transfer in found:
             block = self._blocks.get(transfer.block_number)

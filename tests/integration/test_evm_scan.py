@@ -280,8 +280,30 @@ class TestTheChainChangesUnderTheScan:
         with proxy(dev_chain.url, foreign) as node, pytest.raises(TransientError, match="not asked for"):
             make_reader(node.url).scan(here, here, [paid])
 
-    def test_a_removed_log_is_no_transfer(self, dev_chain: DevChain, make_reader: MakeReader, paid: str) -> None:
-        removed = changing("eth_getLogs", lambda logs: [log | {"removed": True} for log in logs])
-        with proxy(dev_chain.url, removed) as node:
-            scan = make_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])
-        assert [transfer.contract for transfer in scan.transfers] == [None]
+    @pytest.mark.parametrize(
+        "lie",
+        [
+            lambda logs: [log | {"removed": True} for log in logs],
+            lambda logs: [*logs, *logs],
+            lambda logs: [log | {"data": None} for log in logs],
+        ],
+        ids=["removed", "twice", "no data"],
+    )
+    def test_logs_that_can_not_be_fail_the_scan_and_hide_nothing(
+        self, dev_chain: DevChain, make_reader: MakeReader, paid: str, lie: Callable[[Any], Any]
+    ) -> None:
+        with (
+            proxy(dev_chain.url, changing("eth_getLogs", lie)) as node,
+            pytest.raises(TransientError, match=r"a log|log's"),
+        ):
+            make_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])
+
+    def test_a_receipt_without_a_status_fails_the_scan_and_hides_no_payment(
+        self, dev_chain: DevChain, make_reader: MakeReader, paid: str
+    ) -> None:
+        def half(receipt: Any) -> Any:
+            return {key: value for key, value in receipt.items() if key != "status"}
+
+        change = changing("eth_getTransactionReceipt", half)
+        with proxy(dev_chain.url, change) as node, pytest.raises(TransientError, match="changed under the scan"):
+            make_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])

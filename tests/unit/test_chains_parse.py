@@ -57,14 +57,20 @@ def test_four_topics_are_another_event_even_with_an_amount() -> None:
     st.fixed_dictionaries(
         {},
         optional={
-            "data": st.one_of(st.none(), st.integers(), st.text(), st.just("0x"), st.just("0x" + "0" * 66)),
-            "topics": st.lists(st.one_of(st.none(), st.text(), st.just(parse.TRANSFER_TOPIC), st.just(TX)), max_size=5),
-            "removed": st.just(True),
+            "data": st.binary().filter(lambda data: len(data) != 32).map(lambda data: "0x" + data.hex()),
+            "topics": st.lists(st.sampled_from([parse.TRANSFER_TOPIC, TX]), max_size=4),
         },
     ).filter(bool)
 )
 def test_a_log_of_another_shape_is_no_transfer_and_no_error(changes: dict[str, Any]) -> None:
     assert parse.token_transfer(log(**changes), ASSETS) is None
+
+
+@pytest.mark.parametrize("changes", [{"data": None}, {"data": 7}, {"data": "0xabc"}, {"data": "2a"}, {"topics": None},
+    {"topics": [None, TX, TX]}, {"topics": [parse.TRANSFER_TOPIC, "0x1", TX]}, {"removed": True}])  # fmt: skip
+def test_what_no_log_can_be_is_malformed_or_a_transfer_would_be_hidden(changes: dict[str, Any]) -> None:
+    with pytest.raises(MalformedError):
+        parse.token_transfer(log(**changes), ASSETS)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,24 @@ def test_a_receipt_with_a_log_of_another_block_is_malformed() -> None:
 def test_a_receipt_with_a_log_of_another_transaction_is_malformed() -> None:
     with pytest.raises(MalformedError, match="another transaction"):
         parse.chain_tx(TX, TX_JSON, RECEIPT | {"logs": [log(transactionHash=BLOCK)]}, ASSETS)
+
+
+def test_a_receipt_that_tells_one_log_twice_is_malformed() -> None:
+    with pytest.raises(MalformedError, match="twice"):
+        parse.chain_tx(TX, TX_JSON, RECEIPT | {"logs": [log(), log(data="0x" + "1" * 64)]}, ASSETS)
+
+
+def test_a_status_is_one_of_two() -> None:
+    with pytest.raises(MalformedError, match="status"):
+        parse.chain_tx(TX, TX_JSON, RECEIPT | {"status": "0x2"}, ASSETS)
+
+
+def test_only_receipts_of_before_the_status_are_without_one() -> None:
+    """They had a root in its place (EIP-658). One with neither is half an answer."""
+    receipt = {key: value for key, value in RECEIPT.items() if key != "status"}
+    assert parse.without_status(receipt | {"root": TX}) and not parse.without_status(receipt)
+    for each in (receipt, receipt | {"root": TX}):
+        assert parse.chain_tx(TX, TX_JSON, each, ASSETS).status is TxStatus.MEMPOOL
 
 
 ODD = st.one_of(

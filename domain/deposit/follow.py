@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from chains.base import ChainReader, ChainTx, Head
+from config.assets import registry
 from core import clock, jobs
 from core.errors import PermanentError, TransientError
 from core.jobs import SYSTEM_TENANT, LeaseLostError, NewJob, transaction
@@ -53,6 +54,8 @@ def look(reader: ChainReader, deposit_id: UUID) -> None:
         raise PermanentError(f"there is no deposit {deposit_id}")
     if deposit.final_at is not None:
         return
+    if _is_unknown(deposit):
+        raise PermanentError(f"the asset {deposit.asset} is not in the registry any more")
     try:
         sights = read(reader, [deposit], scanned_until=cursor.read_until if cursor else None)
     except TransientError as error:
@@ -80,6 +83,9 @@ def poll(reader: ChainReader) -> int:
             cursor = queries.cursor(session, reader.id)
         if not due:
             break
+        due = _set_apart_unknown(due)
+        if not due:
+            continue
         try:
             sights = _read_what_can_be(reader, due, scanned_until=cursor.read_until if cursor else None, over=over)
         except TransientError as error:
@@ -103,12 +109,30 @@ def poll(reader: ChainReader) -> int:
     return looked_at
 
 
+def _set_apart_unknown(due: Sequence[Deposit]) -> list[Deposit]:
+    """The deposits that can be judged. An asset may leave the registry with any number that were paid in it: what is
+    known beforehand to fail must not pass for a fault of the node.
+    """
+    unknown = {deposit.id for deposit in due if _is_unknown(deposit)}
+    for deposit_id in unknown:
+        set_apart(deposit_id)
+    return [deposit for deposit in due if deposit.id not in unknown]
+
+
+def _is_unknown(deposit: Deposit) -> bool:
+    """It has a transaction, to be judged by an asset that is not in the registry any more."""
+    return deposit.chain_tx is not None and deposit.asset not in registry().assets
+
+
 def _put_off_quiet(reader: ChainReader, over: Callable[[], bool]) -> int:
     """Those of which there is no news, together. What fails here fails or succeeds again for each by itself."""
     put_off = 0
-    for step in (quiet.put_off_resting, quiet.put_off_unseen):
+    # Where most of a round has news, asking about it again for the sake of the rest would take all the time there is.
+    for step, most in ((quiet.put_off_resting, 1), (quiet.put_off_unseen, quiet.UNSEEN_AT_ONCE // 2)):
+        part = most
         try:
-            while (part := step(reader, now=clock.now())) and not over():
+            while part >= most and not over():
+                part = step(reader, now=clock.now())
                 put_off += part
         except TransientError as error:
             log.warning("chain.unread", chain=reader.id, error=str(error))
@@ -119,8 +143,8 @@ def _put_off_quiet(reader: ChainReader, over: Callable[[], bool]) -> int:
 def _read_what_can_be(
     reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: datetime | None, over: Callable[[], bool]
 ) -> dict[UUID, Sight]:
-    """Sights of all that can be read. One that can't be (a receipt that no node hands out, an asset that is not in the
-    registry any more) must not cost the others theirs. Raises if it is none of them, or if it takes too long.
+    """Sights of all that can be read. One that can't be (a receipt that no node hands out) must not cost the
+    others theirs. Raises if it is none of them, or if it takes too long.
     """
     sights: dict[UUID, Sight] = {}
     parts, failures = [list(deposits)], 0

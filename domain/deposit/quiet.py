@@ -55,7 +55,7 @@ _PUT_OFF_RESTING = text(
       LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     UPDATE deposits SET next_poll_at = CASE WHEN state = 'pending' THEN :pending_at ELSE :booked_at END,
-                        confirmations_seen = :head - block_number + 1
+                        confirmations_seen = greatest(:head - block_number + 1, 0)
     FROM due WHERE deposits.id = due.id
     """
 )

@@ -18,7 +18,7 @@ from core.jobs import SYSTEM_TENANT, Job
 from domain.deposit import follow, queries, service
 from domain.deposit import record as recording
 from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, Desk
-from tests.support.evm import CHAIN
+from tests.support.evm import CHAIN, COIN
 
 pytest_plugins = ["tests.support.evm_fixtures"]
 
@@ -188,6 +188,23 @@ def test_a_deposit_of_an_asset_that_left_the_registry_does_not_stop_the_others(d
     desk.poll()
     assert desk.said(good) == ("credited", None)
     assert desk.get(bad).next_poll_at is None
+
+
+def test_an_asset_that_left_the_registry_with_all_that_is_due_fails_no_poll(desk: Desk) -> None:
+    bad = [desk.by_hash(desk.dev.send(desk.shared, ETHER), confirmations=4) for _ in range(2)]
+    desk.poll()
+    waits = desk.by_address()
+    with transaction() as session:
+        session.execute(update(service.Deposit).values(asset=f"{CHAIN}/slip44:1"))
+    desk.dev.mine(4)
+    desk.poll()
+    assert [(desk.get(each).state, desk.get(each).next_poll_at) for each in bad] == [("pending", None)] * 2
+    assert desk.get(waits).next_poll_at is not None  # nothing is to be judged: it may expire
+    with pytest.raises(PermanentError, match="not in the registry"):
+        desk.look(bad[0])
+    with transaction() as session:
+        session.execute(update(service.Deposit).values(asset=COIN))
+    assert [desk.look(each).state for each in bad] == ["credited", "credited"]
 
 
 def test_a_scan_that_fails_is_not_hidden_by_polls_that_go_on(desk: Desk) -> None:

@@ -29,7 +29,8 @@ class Endpoint:
         self.label = self.host
         """Set by the pool: with a number where several endpoints have the same host."""
         self.pace = Pace(node, node.rate, host=self.host) if node.rate else None
-        self._secrets = _secrets(node)
+        self._keys = _keys(node)
+        self._secrets = re.compile("|".join(map(re.escape, self._keys)) or "(?!)", re.IGNORECASE)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label})"
@@ -43,8 +44,17 @@ class Endpoint:
         """The text without what may be a key."""
         return self._secrets.sub("***", text)
 
+    def struck_cut(self, text: str) -> str:
+        """As `struck`, of a text that quotes what was cut off somewhere, perhaps within a key."""
+        text = self.struck(text)
+        for key in self._keys:
+            length = max((n for n in range(SECRET_MIN, len(key)) if key[:n].lower() in text.lower()), default=0)
+            if length:
+                text = re.sub(re.escape(key[:length]), "***", text, flags=re.IGNORECASE)
+        return text
 
-def _secrets(node: Node) -> re.Pattern[str]:
+
+def _keys(node: Node) -> list[str]:
     """Vendors echo keys in their error texts ("project ID ... is over its limit"), and not always as we spell them."""
     parts = urlsplit(node.url)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -54,5 +64,4 @@ def _secrets(node: Node) -> re.Pattern[str]:
     for text in texts:
         for spelled in (text, unquote(text)):
             words |= {spelled, *_BETWEEN.split(spelled)}
-    keys = sorted((word for word in words if len(word) >= SECRET_MIN), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, keys)) or "(?!)", re.IGNORECASE)
+    return sorted((word for word in words if len(word) >= SECRET_MIN), key=len, reverse=True)

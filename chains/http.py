@@ -163,11 +163,12 @@ class HttpEndpoint(Endpoint):
         return self._refused(method, detail.get("code"), str(detail.get("message")))
 
     def _refused(self, what: str, code: object, message: str) -> RefusedError:
-        sentence = f"{self.label} refused {what}: {self.struck(message)[:200]} ({code})"
+        sentence = f"{self.label} refused {what}: {self.struck(message)[:200]} ({self.struck(str(code))[:40]})"
+        code = code if isinstance(code, int) else None
         if code in _RATE_LIMIT_CODES or (code != _REVERTED and _RATE_LIMIT.search(message)):
             raise TransientError(sentence)
         refused = RefusedError(sentence)
-        refused.code = code if isinstance(code, int) else None
+        refused.code = code
         refused.words = message
         return refused
 
@@ -221,7 +222,7 @@ class HttpEndpoint(Endpoint):
         for part in response.iter_bytes():
             content += part
             if len(content) > ANSWER_BYTES_MAX:
-                raise TransientError(f"{self.label} answered with more than {ANSWER_BYTES_MAX} bytes")
+                raise RefusedError(f"{self.label} answered with more than {ANSWER_BYTES_MAX} bytes")  # less may fit
             if time.monotonic() > ends:
                 raise TransientError(f"{self.label} took more than {self._answer_timeout:.0f} s to answer")
         return bytes(content)

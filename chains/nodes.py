@@ -164,8 +164,9 @@ class Nodes(Generic[E]):
                 standing.verified, standing.wrong_until = True, None
             return read(endpoint)
         except MalformedError as error:
-            failure = TransientError(f"{endpoint.label} answered with nonsense: {error}")
-            raise failure from error
+            # It quotes the node, which may repeat a key. So nothing of the original is shown, not even as a cause.
+            failure = TransientError(f"{endpoint.label} answered with nonsense: {endpoint.struck_cut(str(error))}")
+            raise failure from None
         except BaseException as error:
             failure = error
             raise

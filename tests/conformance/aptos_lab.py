@@ -1,5 +1,6 @@
 """The double of a full node, with a ledger that pays."""
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,13 +51,12 @@ class AptosLab:
         return [self._node.url]
 
     def new_address(self) -> str:
-        self._addresses += 1
-        return f"0x{self._addresses:064x}"
+        return "0x" + secrets.token_hex(31) + "07"
 
     def pay(self, *payments: Payment) -> str:
         return self._submit([Move(payment.to, payment.units, self._metadata(payment.asset)) for payment in payments])
 
-    def pay_strange(self, to: str, units: int) -> str:
+    def pay_strange(self, to: str, units: int, *, decimals: int = 6) -> str:  # no transfer tells decimals
         return self._submit([Move(to, units, FAKE)])
 
     def fail(self, to: str, units: int) -> str:
@@ -72,6 +72,15 @@ class AptosLab:
     def drop(self, chain_tx: str) -> None:
         with self._node.lock:
             del self._ledger.pending[chain_tx]
+
+    def look_alike(self, address: str) -> str:
+        return address[:8] + secrets.token_hex(26) + address[-6:]
+
+    def height_of(self, chain_tx: str) -> int | None:
+        with self._node.lock:
+            version = next((int(tx["version"]) for tx in self._ledger.txs if tx["hash"] == chain_tx), None)
+            ends = [(int(block["last_version"]), int(block["block_height"])) for block in self._ledger.blocks]
+        return None if version is None else next(height for last, height in ends if version <= last)
 
     def mine(self, blocks: int = 1) -> None:
         self._node.mine(blocks)

@@ -1,8 +1,11 @@
 """A Bitcoin regtest node, acted on through local/bitcoin_chain.py."""
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from btclib import b32
 
 from local.bitcoin_chain import RegtestChain
 from local.bitcoin_node import BitcoinNode
@@ -45,7 +48,7 @@ class BitcoinLab:
     def pay(self, *payments: Payment) -> str:
         return self._dev.send(*[(payment.to, payment.units) for payment in payments])
 
-    def pay_strange(self, to: str, units: int) -> str:
+    def pay_strange(self, to: str, units: int, *, decimals: int = 6) -> str:
         raise NotImplementedError
 
     def fail(self, to: str, units: int) -> str:
@@ -62,6 +65,10 @@ class BitcoinLab:
 
     def undo(self, blocks: int, *, keep: Sequence[str] = ()) -> None:
         self._dev.undo(blocks, keep=keep)
+
+    def look_alike(self, address: str) -> str:
+        _, program, _ = b32.witness_from_address(address)
+        return b32.address_from_witness(0, program[:3] + secrets.token_bytes(17), "regtest")
 
     def height_of(self, chain_tx: str) -> int | None:
         return self._dev.height_of(chain_tx)

@@ -1,8 +1,11 @@
 """anvil, acted on through local/devchain.py."""
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from eth_utils.address import to_checksum_address
 
 from local.anvil import Anvil
 from local.devchain import DevChain
@@ -19,7 +22,7 @@ class EvmLab:
         self.chain = chain.chain
         self.coin = f"{self.chain}/slip44:60"
         self._token = chain.deploy("TestToken", "Test", "TST", 6, 10**12)
-        self._fake = chain.deploy("TestToken", "Test", "TST", 6, 10**12)
+        self._fakes = {decimals: chain.deploy("TestToken", "Test", "TST", decimals, 10**24) for decimals in (6, 18)}
         self._payer = chain.deploy("Payer")
         self._poor = chain.new_account(units=10**20)
         with chain.no_mining():
@@ -63,8 +66,8 @@ class EvmLab:
             return self._dev.send(payment.to, payment.units)
         return self._dev.send_token(self._token, payment.to, payment.units)
 
-    def pay_strange(self, to: str, units: int) -> str:
-        return self._dev.send_token(self._fake, to, units)
+    def pay_strange(self, to: str, units: int, *, decimals: int = 6) -> str:
+        return self._dev.send_token(self._fakes[decimals], to, units)
 
     def fail(self, to: str, units: int) -> str:
         """All fields are right, and the payer has no tokens."""
@@ -79,6 +82,10 @@ class EvmLab:
     def height_of(self, chain_tx: str) -> int | None:
         receipt = self._dev.receipt(chain_tx)
         return None if receipt is None else int(receipt["blockNumber"], 16)
+
+    def look_alike(self, address: str) -> str:
+        made: str = to_checksum_address(address[:6] + secrets.token_hex(16) + address[-4:])
+        return made
 
     def mine(self, blocks: int = 1) -> None:
         self._dev.mine(blocks)

@@ -15,6 +15,8 @@ class Payment:
     asset: str | None = None
     """CAIP-19 id; None: the chain's own coin."""
     tag: str | None = None
+    also: tuple[str, ...] = ()
+    """Further tags, where the lab can `tags`."""
 
 
 class Lab(Protocol):
@@ -33,7 +35,7 @@ class Lab(Protocol):
     can: frozenset[str]
     """Of: `reorg` (undo), `fail` (a transaction in a block that moved nothing), `replace`, `drop`, `tag`, `many`
     (several transfers in one transaction), `strange` (a token that is not in the registry), `zero` (a transfer of
-    nothing), `expire` (a transaction that says until when it is valid)."""
+    nothing), `tags` (several in one payment), `expire` (a transaction that says until when it is valid)."""
 
     def toml(self) -> str:
         """The chain and its assets, as CHAINS_FILE has them. confirmations = 2 unless only final blocks are read."""
@@ -48,8 +50,8 @@ class Lab(Protocol):
         """One transaction with all of these. Returns its id in the canonical spelling."""
         ...
 
-    def pay_strange(self, to: str, units: int) -> str:
-        """In a token that is not in the registry, but calls itself like one that is."""
+    def pay_strange(self, to: str, units: int, *, decimals: int = 6) -> str:
+        """In a token that is not in the registry, but calls itself like one that is (of 6 decimals)."""
         ...
 
     def fail(self, to: str, units: int) -> str:
@@ -70,6 +72,10 @@ class Lab(Protocol):
 
     def undo(self, blocks: int, *, keep: Sequence[str] = ()) -> None:
         """Other blocks take the place of the newest. Only the payments to `keep` are in them again."""
+        ...
+
+    def look_alike(self, address: str) -> str:
+        """Another address that begins alike, and ends alike where no checksum prevents it."""
         ...
 
     def height_of(self, chain_tx: str) -> int | None:

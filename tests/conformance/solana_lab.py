@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from solders.instruction import Instruction
+from solders.keypair import Keypair
 
 from chains.solana.formats import key
 from local.solana_dev import Mint, SolanaDev
@@ -15,12 +16,12 @@ from tests.conformance.lab import Payment
 class SolanaLab:
     missing = "5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnbJLgp8uirBgmQpjKhoR4tjF3ZpRzrFmBV6UjKdiSZkQUW"
     final_after = 3
-    can = frozenset({"fail", "drop", "tag", "many", "strange", "zero"})
+    can = frozenset({"fail", "drop", "tag", "tags", "many", "strange", "zero"})
 
     def __init__(self, dev: SolanaDev) -> None:
         self._dev = dev
         self._mint = dev.new_mint()
-        self._fake = dev.new_mint()
+        self._fakes = {decimals: dev.new_mint(decimals) for decimals in (6, 9)}
         self.chain = dev.chain
         self.coin = f"{dev.chain}/slip44:501"
         self.token = f"{dev.chain}/token:{self._mint.address}"
@@ -52,8 +53,8 @@ class SolanaLab:
     def pay(self, *payments: Payment) -> str:
         return self._dev.send(*(part for payment in payments for part in self._parts(payment)))
 
-    def pay_strange(self, to: str, units: int) -> str:
-        return self._dev.pay_token(self._fake, to, units)
+    def pay_strange(self, to: str, units: int, *, decimals: int = 6) -> str:
+        return self._dev.pay_token(self._fakes[min(decimals, 9)], to, units)
 
     def fail(self, to: str, units: int) -> str:
         """Its last instruction asks for more than the payer has."""
@@ -65,6 +66,15 @@ class SolanaLab:
     def drop(self, chain_tx: str) -> None:
         self._dev.drop(chain_tx)
 
+    def look_alike(self, address: str) -> str:
+        while not (made := str(Keypair().pubkey())).startswith(address[:2]):
+            pass
+        return made
+
+    def height_of(self, chain_tx: str) -> int | None:
+        (status,) = self._dev.rpc("getSignatureStatuses", [chain_tx], {"searchTransactionHistory": True})["value"]
+        return None if status is None or status["confirmationStatus"] == "processed" else int(status["slot"])
+
     def mine(self, blocks: int = 1) -> None:
         self._dev.mine(blocks)
 
@@ -73,9 +83,9 @@ class SolanaLab:
 
     def _parts(self, payment: Payment) -> list[Instruction]:
         """A reference key goes along with the transfer, any other tag before it as a memo."""
-        tag = payment.tag
-        references = [] if tag is None or key(tag) is None else [tag]
-        parts = [] if tag is None or references else [self._dev.memo(tag)]
+        tags = [tag for tag in (payment.tag, *payment.also) if tag is not None]
+        references = [tag for tag in tags if key(tag) is not None]
+        parts = [self._dev.memo(tag) for tag in tags if key(tag) is None]
         if payment.asset in (None, self.coin):
             return [*parts, self._dev.coin(payment.to, payment.units, *references)]
         mint: Mint = self._mint

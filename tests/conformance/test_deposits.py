@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,9 +14,10 @@ from chains.base import ChainReader
 from config.assets import registry as assets
 from core import clock
 from core.db import transaction
+from core.errors import InvalidRequestError
 from domain.deposit import service
 from domain.deposit.models import ChainCursor, Deposit, DepositTransfer
-from domain.deposit.service import NewDeposit
+from domain.deposit.service import NewDeposit, Route
 from ledger import balances, invariants
 from ledger.assets import sync_assets
 from tests.conformance.lab import Lab, Payment
@@ -436,3 +438,149 @@ def test_asking_again_for_the_same_owner_gives_the_same_address(till: Till, lab:
     first = till.by_address("1")
     again = till.ask("1")
     assert again.address == first.address
+
+
+# --- one address for many, told apart by tag -------------------------------------------------------------------------
+
+
+def tagged(till: Till, lab: Lab, *users: str, **fields: Any) -> list[Deposit]:
+    """A tagged address, and a deposit of each user on it."""
+    can(lab, "tag")
+    address = lab.new_address()
+    with transaction() as session:
+        service.register_addresses(session, TENANT, lab.chain, [address], shared=True, tagged=True)
+    deposits = [till.ask(user, route=Route.TAG, **fields) for user in users]
+    assert {deposit.address for deposit in deposits} == {address}
+    assert len({deposit.tag for deposit in deposits}) == len(users)
+    return deposits
+
+
+@pytest.mark.parametrize("kind", ["coin", "token"])
+def test_a_payment_is_its_tags_owners(till: Till, lab: Lab, kind: str) -> None:
+    asset = lab.coin if kind == "coin" else lab.token
+    one, other = tagged(till, lab, "1", "2", asset=asset, units_expected=UNITS)
+    till.work()
+    chain_tx = lab.pay(Payment(other.address, UNITS, asset, tag=other.tag))
+    till.settle()
+    assert till.said(one) == ("watching", None) and till.balance("1", asset) == 0
+    assert till.said(other) == ("credited", None) and till.balance("2", asset) == UNITS
+    assert till.get(other).chain_tx == chain_tx
+    lab.pay(Payment(one.address, UNITS, asset, tag=one.tag))
+    till.settle()
+    assert till.said(one) == ("credited", None) and till.balance("1", asset) == UNITS
+    assert till.living_transfers() == 2
+
+
+def test_a_payment_without_a_tag_or_with_nobodys_is_nobodys(till: Till, lab: Lab) -> None:
+    [waiting] = tagged(till, lab, "1")
+    till.work()
+    lab.pay(Payment(waiting.address, UNITS))
+    lab.pay(Payment(waiting.address, UNITS, tag=formats.new_tag(lab.chain)))
+    lab.pay(Payment(waiting.address, UNITS, tag="thanks"))
+    till.settle()
+    assert till.said(waiting) == ("watching", None)
+    assert till.balance("1") == 0 and till.living_transfers() == 0
+
+
+def test_a_payment_that_names_two_owners_is_nobodys(till: Till, lab: Lab) -> None:
+    can(lab, "tags")
+    one, other = tagged(till, lab, "1", "2")
+    till.work()
+    chain_tx = lab.pay(Payment(one.address, UNITS, tag=one.tag, also=(other.tag or "",)))
+    till.settle()
+    assert till.said(one) == till.said(other) == ("watching", None) and till.living_transfers() == 0
+    claimed = till.ask("2", chain_tx=chain_tx, address=one.address)  # names him among others: his word is taken
+    till.settle()
+    assert till.said(claimed) == ("credited", None) and till.balance("2") == UNITS
+
+
+def test_anothers_tagged_payment_can_not_be_claimed_by_its_hash(till: Till, lab: Lab) -> None:
+    one, other = tagged(till, lab, "1", "2")
+    till.work()
+    chain_tx = lab.pay(Payment(one.address, UNITS, tag=one.tag))
+    thief = till.ask("2", chain_tx=chain_tx, address=one.address)
+    till.settle()
+    assert till.said(thief) == ("rejected", "wrong_tag") and till.balance("2") == 0
+    assert till.said(one) == ("credited", None) and till.said(other) == ("watching", None)
+
+
+# --- what the eye mistakes -------------------------------------------------------------------------------------------
+
+
+def test_a_look_alike_address_is_another_address(till: Till, lab: Lab) -> None:
+    """Address poisoning: a little comes from somewhere, so that an address like ours is copied from the history."""
+    waiting = till.by_address("1", units_expected=UNITS)
+    look_alike = lab.look_alike(waiting.address)
+    assert look_alike != waiting.address and look_alike[:2] == waiting.address[:2]
+    assert formats.parse_address(lab.chain, look_alike) == look_alike
+    till.work()
+    if "zero" in lab.can:
+        lab.pay(Payment(waiting.address, 0, lab.token))
+    lab.pay(Payment(waiting.address, UNITS // 100))
+    copied = till.by_hash(lab.pay(Payment(look_alike, UNITS)), "2")
+    till.settle()
+    assert till.said(copied) == ("rejected", "wrong_recipient")
+    assert till.said(waiting) == ("watching", None) and till.balance("1") == till.balance("2") == 0
+    lab.pay(Payment(waiting.address, UNITS))
+    till.settle()
+    assert till.said(waiting) == ("credited", None) and till.balance("1") == UNITS
+
+
+def test_a_token_of_the_same_name_and_other_decimals_is_not_the_token(till: Till, lab: Lab) -> None:
+    """As much by what a wallet shows, and a trillion times as much by its units."""
+    can(lab, "strange")
+    waiting = till.by_address("2", asset=lab.token, units_expected=UNITS)
+    till.work()
+    chain_tx = lab.pay_strange(till.shared, UNITS * 10**12 if lab.token.startswith("eip155") else UNITS, decimals=18)
+    deposit = till.by_hash(chain_tx, asset=lab.token, units_expected=UNITS)
+    lab.pay_strange(waiting.address, UNITS, decimals=18)
+    till.settle()
+    assert till.said(deposit) == ("rejected", "wrong_token") and till.said(waiting) == ("watching", None)
+    assert till.balance("1", lab.token) == till.balance("2", lab.token) == 0
+
+
+def test_units_are_the_smallest_there_are_whatever_the_scale(till: Till, lab: Lab) -> None:
+    """An order of 1 is no order of one whole coin: what is asked for, paid and booked is counted alike."""
+    scale = assets().assets[lab.coin].scale
+    deposit = till.by_hash(lab.pay(Payment(till.shared, UNITS)), units_expected=UNITS * 10 ** (scale - 6))
+    till.settle()
+    expected = ("credited", None) if scale == 6 else ("suspended", "underpaid")
+    assert till.said(deposit) == expected and till.get(deposit).units_received == UNITS
+
+
+def test_an_address_of_ours_is_nobodys_on_another_chain(till: Till, lab: Lab) -> None:
+    """The right address on the wrong chain: nobody else may have it there, and an order names one chain."""
+    namespace = lab.chain.split(":")[0]
+    other = next(chain for chain in assets().chains if chain.startswith(namespace) and chain != lab.chain)
+    given = till.by_address("1")
+    with transaction() as session, pytest.raises(InvalidRequestError) as caught:
+        service.register_addresses(session, "rival", other, [given.address])
+    assert caught.value.field == "address"
+    for wrong in ({"chain": other}, {"asset": next(a.id for a in assets().of_chain(other) if a.contract is None)}):
+        with pytest.raises(InvalidRequestError) as caught:
+            till.by_hash(lab.missing, "2", **wrong)
+        assert caught.value.field in ("chain", "address")
+
+
+def test_an_address_is_spelled_in_one_way_and_base58_is_never_lower_cased(lab: Lab) -> None:
+    address = lab.new_address()
+    found = set()
+    for spelled in (address.lower(), address.upper(), address.swapcase()):
+        with suppress(InvalidRequestError):
+            found.add(formats.parse_address(lab.chain, spelled))
+    is_base58 = lab.chain.split(":")[0] in ("solana", "tron")
+    assert (address not in found) if is_base58 else found == {address}
+
+
+def test_a_hash_with_or_without_0x_is_the_same_payment_or_none(till: Till, lab: Lab) -> None:
+    chain_tx = lab.pay(Payment(till.shared, UNITS))
+    first = till.by_hash(chain_tx, "1")
+    toggled = chain_tx.removeprefix("0x") if chain_tx.startswith("0x") else "0x" + chain_tx
+    if lab.chain.split(":")[0] in ("eip155", "aptos", "tron"):
+        again = till.by_hash(toggled, "2")
+        assert again.chain_tx == first.chain_tx
+        till.settle()
+        assert sorted([till.said(first), till.said(again)]) == [("credited", None), ("rejected", "duplicate")]
+    else:
+        with pytest.raises(InvalidRequestError):
+            till.by_hash(toggled, "2")

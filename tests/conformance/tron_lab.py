@@ -80,7 +80,7 @@ class TronLab:
         calls = tuple(internal_call(self._spray, p.to, p.units) for p in coins)
         return self._call(Outcome(logs=logs, internal=calls), memo=memo)
 
-    def pay_strange(self, to: str, units: int) -> str:
+    def pay_strange(self, to: str, units: int, *, decimals: int = 6) -> str:  # no transfer tells decimals
         return self._call(Outcome(logs=(token_log(self._fake, self._payer, to, units),)))
 
     def fail(self, to: str, units: int) -> str:
@@ -92,6 +92,13 @@ class TronLab:
 
     def drop(self, chain_tx: str) -> None:
         self._node.chain.drop(chain_tx)
+
+    def look_alike(self, address: str) -> str:
+        return formats.spelled(formats.raw_address(self.chain, address)[:4] + secrets.token_bytes(17))
+
+    def height_of(self, chain_tx: str) -> int | None:
+        info = self._node.chain.infos.get(chain_tx)
+        return None if info is None else int(info["blockNumber"])
 
     def mine(self, blocks: int = 1) -> None:
         self._node.chain.mine(blocks)

@@ -154,11 +154,16 @@ class Script:
                 first = covered.pop()[0]
             covered.append((first, last))
         return Outcome(
-            sorted((_row(deposit, labels) for deposit in till.all()), key=repr),
+            sorted((_row(deposit, labels) for deposit in till.all() if not _is_phantom(deposit)), key=repr),
             {(account.replace(lab.chain, ""), kind): units for (account, kind), units in books.items()},
             covered,
             bool(rows) and rows[-1].last_hash == _hash_at(lab, rows[-1].last_block),
         )
+
+
+def _is_phantom(deposit: Deposit) -> bool:
+    """Made for a transfer that a liar told of, and overruled: nothing is booked for it, and it expires."""
+    return deposit.mode == "unexpected" and deposit.chain_tx is None and deposit.journal_id is None
 
 
 def _row(deposit: Deposit, labels: dict[str, str]) -> tuple[Any, ...]:
@@ -338,9 +343,11 @@ def test_a_node_that_fails_or_lags_costs_time_and_no_deposit(
 # --- nodes that lie --------------------------------------------------------------------------------------------------
 
 
-def _another_hash(lab: Lab, script: Script) -> Fault:
-    """Of the block with the first payment. The start stays: on some chains it tells the number."""
-    true = _hash_at(lab, script.base + 1) or ""
+def _another_hash(lab: Lab, script: Script) -> Fault | None:
+    """Of the block with the first payment, once it can be read. Its start stays: on some chains it tells the number."""
+    true = _hash_at(lab, script.base + 1)
+    if true is None:
+        return None
     return faulty.respelling({true: true[:-6] + true[-6:][::-1]})
 
 
@@ -359,7 +366,7 @@ def _hides_payments(lab: Lab, script: Script) -> Fault:
     return faulty.seeing(faulty_nodes.Without(script.paid))
 
 
-LIES: dict[str, Callable[[Lab, Script], Fault]] = {
+LIES: dict[str, Callable[[Lab, Script], Fault | None]] = {
     "another hash": _another_hash,
     "another amount": _another_amount,
     "hides payments": _hides_payments,
@@ -367,7 +374,7 @@ LIES: dict[str, Callable[[Lab, Script], Fault]] = {
 QUICK_LIES = {("eip155", lie) for lie in LIES} | {("bip122", "another amount")}
 LYING = [
     pytest.param(*case, marks=() if case in QUICK_LIES else pytest.mark.faults)
-    for case in product(("eip155", "bip122"), LIES)
+    for case in [*product(("eip155", "bip122"), LIES), *product(("solana", "tron", "aptos"), list(LIES)[:2])]
 ]
 
 
@@ -389,13 +396,17 @@ def test_what_a_lying_node_says_is_not_booked_without_a_witness(lab: Lab, expect
     with ExitStack() as stack:
         stack.enter_context(witnesses_wanted(lab))
         bad = stack.enter_context(faulty.faulty(lab.urls()[0]))
-        script = Script(Follower(lab, reader_of(lab, [bad.url, second(lab)])), lab)
+        good = stack.enter_context(faulty.faulty(lab.urls()[0]))
+        good.fault = faulty.slow(0.02)  # so that the liar is asked first
+        script = Script(Follower(lab, reader_of(lab, [bad.url, good.url.replace("127.0.0.1", "localhost")])), lab)
         for number, _ in enumerate(script.steps()):
-            if number == 1:
+            if number > 0 and bad.fault is None:
                 bad.fault = LIES[lie](lab, script)
             script.till.work()
         for _ in range(3):
             script.till.work()
+        if lab.chain.startswith("eip155"):  # elsewhere what is signed and hashed gives most lies away
+            assert script.outcome() != expected, "it made no difference"
         told = [row for row in script.outcome().deposits if row[3] in BOOKED]
         assert [row for row in told if row not in expected.deposits] == [], "booked on the liar's word"
         assert bad.wronged > 0

@@ -175,6 +175,16 @@ def hanging(seconds: float) -> Fault:
     return fault
 
 
+def slow(seconds: float) -> Fault:
+    """Right, and later."""
+
+    def fault(asked: Asked, forward: Forward) -> Answer:
+        threading.Event().wait(seconds)
+        return forward(asked)
+
+    return fault
+
+
 def respelling(words: Mapping[str, str]) -> Fault:
     """A lie that is kept up: wherever the node says the one it says the other, and it knows itself what is meant."""
     there = [(true.encode(), false.encode()) for true, false in words.items()]

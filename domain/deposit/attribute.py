@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from chains.base import Transfer
 from config.assets import registry
-from core.errors import InvariantError
+from core.errors import InvariantError, TransientError
 from core.ids import new_id
 from core.money import UNITS_MAX
 from domain.deposit import policies, queries, tags, valuation, verdicts
@@ -70,7 +70,8 @@ def attribute(session: Session, chain: str, transfers: Sequence[Transfer], *, no
 def _attach_all(session: Session, found: Sequence[tuple[Deposit, Transfer]], now: datetime) -> None:
     session.flush()
     if claim_all(session, found, now=now) != len(found):
-        raise InvariantError("a transfer was claimed under the scan's locks")
+        # By its hash, at this moment: the owner of a tag may name his payment on a shared address himself. Read again.
+        raise TransientError("a transfer was claimed while the scan attributed it")
     for deposit, transfer in found:
         deposit.reason = None
         reason = verdicts.weigh(deposit, transfer.units, _time(transfer))

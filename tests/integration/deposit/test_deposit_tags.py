@@ -300,6 +300,33 @@ def test_ones_own_tagged_payment_is_booked_once_however_it_is_found(chain: Tagge
     assert sorted([kept(waits).state, kept(named).state]) in (["credited", "rejected"], ["credited", "watching"])
 
 
+def test_a_payment_that_is_claimed_by_its_hash_at_the_moment_of_its_scan_is_booked_once(
+    chain: TaggedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.scan(chain)
+    named = by_hash(chain.send(5_000, tag_of(user(1))), user(1))
+    other = chain.send(7_000, tag_of(user(2)))
+    chain.mine()
+    real = queries.claimed
+    looks: list[list[Any]] = []
+
+    def claimed(*given: Any) -> set[tuple[str, int]]:
+        found = real(*given)
+        if not looks:  # not claimed yet, as far as the scan knows
+            looks.append(at_once([partial(service.look, chain, named.id)]))
+        return found
+
+    monkeypatch.setattr(queries, "claimed", claimed)
+    service.scan(chain)
+    assert len(looks) == 1
+    settle(chain)
+    assert (balance(user(1)), kept(named).state) == (5_000, "credited")
+    with db.transaction() as session:
+        found = list(service.page(session))
+    assert {each.chain_tx: each.account for each in found} == {named.chain_tx: user(1), other: user(2)}
+    assert len(found) == 2
+
+
 def test_a_reorg_takes_a_tagged_payment_back_and_it_is_found_again(chain: TaggedChain) -> None:
     service.scan(chain)
     one, two = by_tag(account=user(1)), by_tag(account=user(2))

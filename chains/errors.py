@@ -16,6 +16,10 @@ class RefusedError(TransientError):
     """The node's own, to be understood and not to be shown: they may hold a key."""
 
 
+class TooLongError(RefusedError):
+    """The answer was longer than any that is read."""
+
+
 class LimitedError(TransientError):
     """It would be one request more than the endpoint takes of us (`rate`). Not asked; `retry_after` says when."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from chains.endpoint import ANSWER_BYTES_MAX, ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Endpoint
-from chains.errors import RefusedError
+from chains.errors import RefusedError, TooLongError
 from chains.fit import Fit
 from config.assets import Node
 from core.errors import TransientError
@@ -222,7 +222,7 @@ class HttpEndpoint(Endpoint):
         for part in response.iter_bytes():
             content += part
             if len(content) > ANSWER_BYTES_MAX:
-                raise RefusedError(f"{self.label} answered with more than {ANSWER_BYTES_MAX} bytes")  # less may fit
+                raise TooLongError(f"{self.label} answered with more than {ANSWER_BYTES_MAX} bytes")
             if time.monotonic() > ends:
                 raise TransientError(f"{self.label} took more than {self._answer_timeout:.0f} s to answer")
         return bytes(content)

@@ -7,7 +7,7 @@ replaced: whatever a node tells of its ledger is final.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from chains import formats
+from chains import agreement, formats
 from chains.aptos import objects, parse, scanning, transfers
 from chains.aptos.formats import asset_coin_type, asset_metadata
 from chains.aptos.node import AptosEndpoint, PrunedError
@@ -76,12 +76,17 @@ class AptosReader:
         return self._spelled(ids, lambda wanted: self._nodes.first(lambda endpoint: self._told(endpoint, wanted)))
 
     def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
-        def same(one: Mapping[str, ChainTx], other: Mapping[str, ChainTx]) -> bool:
-            return {id_: _said(tx) for id_, tx in one.items()} == {id_: _said(tx) for id_, tx in other.items()}
+        def read(endpoint: AptosEndpoint, wanted: Sequence[str]) -> agreement.Told:
+            newest = endpoint.span_of(endpoint.ledger().version).block.number
+            return agreement.Told(newest=newest, chain_txs=self._told(endpoint, wanted))
 
-        return self._spelled(
-            ids, lambda wanted: self._nodes.agreed(lambda endpoint: self._told(endpoint, wanted), same=same)
-        )
+        def agreed(wanted: Sequence[str]) -> Mapping[str, ChainTx]:
+            told = self._nodes.agreed(
+                lambda endpoint: read(endpoint, wanted), same=agreement.same, behind=agreement.behind
+            )
+            return told.chain_txs
+
+        return self._spelled(ids, agreed)
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         """Those sequence numbers that their accounts are past. An orderless transaction has none, and ends in time."""
@@ -163,11 +168,6 @@ class AptosReader:
         number = endpoint.ledger().chain_id
         if number != self._number:
             raise WrongChainError(f"{endpoint.label} is a node of aptos:{number}, not of {self.id}; check RPC_URLS")
-
-
-def _said(tx: ChainTx) -> tuple[object, ...]:
-    """What two nodes have to tell alike: what of it is money's business."""
-    return tx.status, tx.block_number, tx.block_hash, tx.transfers
 
 
 def _input(text: str) -> tuple[str, int]:

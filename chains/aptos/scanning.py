@@ -3,13 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import structlog
+
 from chains.aptos import parse, transfers
 from chains.aptos.node import PAGE_MAX, AptosEndpoint, PrunedError
 from chains.aptos.parse import Span
 from chains.aptos.transfers import Assets
 from chains.base import Block, Scan, Transfer
-from chains.errors import MalformedError, RefusedError
+from chains.errors import MalformedError, RefusedError, TooLongError
 from core.errors import TransientError
+
+log = structlog.stdlib.get_logger(__name__)
+
+PASSED_OVER = "passed_over"
+"""Stands for the type of a transaction that was not read."""
 
 
 def scan(endpoint: AptosEndpoint, first: int, last: int, addresses: Sequence[str], assets: Assets) -> Scan:
@@ -54,9 +61,13 @@ def _page(endpoint: AptosEndpoint, version: int, count: int) -> list[parse.Json]
         return endpoint.page(version, count)
     except PrunedError:
         raise
-    except RefusedError:
-        if count == 1:
+    except RefusedError as refusal:
+        if count == 1 and not isinstance(refusal, TooLongError):
             raise
+    if count == 1:
+        # For some dollars of gas anybody can have one whose events are longer than any answer that is read.
+        log.error("a transaction that is too long is passed over", version=version, node=endpoint.label)
+        return [{"type": PASSED_OVER}]
     return _page(endpoint, version, count // 2)
 
 

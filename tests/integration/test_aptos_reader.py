@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog.testing
 
+from chains import http
 from chains.aptos.reader import AptosReader
 from chains.base import TxStatus
 from chains.errors import DisagreementError, RefusedError
@@ -126,6 +129,34 @@ class TestReading:
         else:
             with pytest.raises(RefusedError, match="refused"):
                 reader.scan(height(node) - 1, height(node), [PAYEE])
+
+    def test_a_transaction_longer_than_any_answer_costs_its_neighbours_nothing(
+        self, node: AptosNode, reader: AptosReader, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One transaction may have 10 MB of events (aptos-gas-schedule), which are many times that in JSON."""
+        monkeypatch.setattr(http, "ANSWER_BYTES_MAX", 200_000)
+        sent = [pay(node, Move(PAYEE, n), sender=f"0x{n:060x}0fee") for n in range(1, 20)]
+        node.mine()
+
+        def say(path: str, answer: Answer) -> Answer:
+            if not path.startswith("/v1/transactions"):
+                return answer
+            rows = answer[1] if isinstance(answer[1], list) else [answer[1]]
+            for row in rows:
+                if row["hash"] == sent[7]:
+                    row["events"] = row["events"] + [{"type": "0xbad::x::Y", "data": "x" * 300_000}]
+            return answer
+
+        node.answers = say
+        with structlog.testing.capture_logs() as logs:
+            found = reader.scan(height(node) - 1, height(node), [PAYEE]).transfers
+        assert {transfer.chain_tx for transfer in found} == {*sent} - {sent[7]}
+        assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+            "a transaction that is too long is passed over"
+        ]
+        with pytest.raises(RefusedError, match="more than"):
+            reader.chain_txs([sent[7]])
+        assert reader.chain_txs([sent[8]])[sent[8]].transfers
 
     def test_the_head_is_found_without_the_nodes_index_of_blocks(self, node: AptosNode, reader: AptosReader) -> None:
         def say(path: str, answer: Answer) -> Answer:
@@ -337,6 +368,18 @@ class TestDisbelief:
                 other.answers = say
                 with pytest.raises(DisagreementError):
                     reader.agreed([sent])
+
+    def test_a_node_that_lags_is_no_witness_and_no_liar(self) -> None:
+        with AptosNode() as one:
+            one.mine(3)
+            with AptosNode(deepcopy(one.ledger), host="127.0.0.2") as late:
+                sent = pay(one, Move(PAYEE, 5, USDT))
+                one.mine()
+                reader = reader_of(one.url, late.url)
+                with pytest.raises(TransientError, match="127.0.0.2 is behind 127.0.0.1") as caught:
+                    reader.agreed([sent])
+                assert not isinstance(caught.value, DisagreementError)
+                assert [each.trouble for each in reader.nodes()] == [None, None]
 
     def test_what_one_node_fails_to_tell_the_next_one_does(self, node: AptosNode) -> None:
         with AptosNode(node.ledger, host="127.0.0.2") as broken:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chains import formats
+from chains import agreement, formats
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, TxStatus
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import RefusedError, WrongChainError
@@ -137,11 +137,13 @@ class SolanaReader:
         wanted = list(dict.fromkeys(canonical.values()))
         if not wanted:
             return {}
-        found = self._nodes.agreed(
-            lambda endpoint: self._read_txs(endpoint, wanted),
-            same=lambda one, other: all(_facts(one[id_]) == _facts(other[id_]) for id_ in wanted),
-        )
-        return {id_: found[name] for id_, name in canonical.items()}
+
+        def read(endpoint: HttpEndpoint) -> agreement.Told:
+            newest = whole(endpoint.ask([("getSlot", [FINAL])])[0])
+            return agreement.Told(newest=newest, chain_txs=self._read_txs(endpoint, wanted))
+
+        told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)
+        return {id_: told.chain_txs[name] for id_, name in canonical.items()}
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:  # noqa: ARG002
         """None, ever: `ChainTx.inputs` is empty here. Durable nonces, which are used up, are not followed."""
@@ -197,11 +199,6 @@ class SolanaReader:
         found = f"solana:{genesis[:32]}"
         if found != self.id:
             raise WrongChainError(f"{endpoint.label} is a node of {found}, not of {self.id}; check RPC_URLS")
-
-
-def _facts(tx: ChainTx) -> tuple[object, ...]:
-    """What matters for money."""
-    return tx.status, tx.block_number, tx.block_hash, tx.transfers
 
 
 def _check_assets(chain: str, assets: Sequence[Asset]) -> None:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
+from chains import agreement
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, Transfer, TxStatus
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
-from chains.errors import MalformedError, RefusedError
+from chains.errors import MalformedError, RefusedError, WrongChainError
 from chains.nodes import Nodes
 from chains.tron import formats, parse
 from chains.tron.rpc import Json, TronEndpoint
@@ -72,13 +73,13 @@ class TronReader:
         canonical = {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}
         if not canonical:
             return {}
-        found = self._nodes.agreed(
-            lambda endpoint: _Reading(endpoint, self._assets).chain_txs(canonical.values()),
-            same=lambda one, other: (
-                {id_: _money(tx) for id_, tx in one.items()} == {id_: _money(tx) for id_, tx in other.items()}
-            ),
-        )
-        return {id_: found[name] for id_, name in canonical.items()}
+
+        def read(endpoint: TronEndpoint) -> agreement.Told:
+            reading = _Reading(endpoint, self._assets)
+            return agreement.Told(newest=reading.newest, chain_txs=reading.chain_txs(canonical.values()))
+
+        told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)
+        return {id_: told.chain_txs[name] for id_, name in canonical.items()}
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:  # noqa: ARG002  # the interface's
         """None: on Tron a transaction uses nothing up that another could. It expires."""
@@ -101,7 +102,7 @@ class TronReader:
         genesis = parse.block(endpoint.genesis())
         number = int(genesis.hash[-8:], 16)  # TIP-474
         if genesis.number != 0 or number != self._number:
-            raise TransientError(f"{endpoint.label} is a node of tron:{number}, not of {self.id}; check RPC_URLS")
+            raise WrongChainError(f"{endpoint.label} is a node of tron:{number}, not of {self.id}; check RPC_URLS")
 
 
 class _Reading:
@@ -113,6 +114,10 @@ class _Reading:
         # Read before all else: a gateway that answered for a later block would not be answering for solid ones.
         self._head = parse.block(endpoint.solid_head())
         self._blocks: dict[int, Block] = {self._head.number: self._head}
+
+    @property
+    def newest(self) -> int:
+        return self._head.number
 
     def blocks(self, numbers: Sequence[int]) -> dict[int, Block]:
         found = {number: self._block(number) for number in numbers}
@@ -200,10 +205,6 @@ def _asked(id_: str, raw: Json) -> parse.Tx:
     if tx.id != id_:
         raise MalformedError(f"asked for {id_}, told of {tx.id}")
     return tx
-
-
-def _money(tx: ChainTx) -> tuple[object, ...]:
-    return tx.status, tx.block_number, tx.block_hash, tx.transfers
 
 
 def _assets(chain: str, assets: Sequence[Asset]) -> parse.Assets:

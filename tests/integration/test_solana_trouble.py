@@ -163,6 +163,27 @@ def test_witnesses_must_tell_money_alike(dev: SolanaDev, paid: str) -> None:
     assert reader_of(dev).agreed([]) == {}
 
 
+def test_a_node_that_lags_is_no_witness_and_no_liar(dev: SolanaDev, paid: str) -> None:
+    slot = reader_of(dev).chain_txs([paid])[paid].block_number
+    assert slot is not None
+    told = {
+        "getSlot": slot - 1,
+        "getTransaction": None,
+        "getSignatureStatuses": {"context": {"slot": 1}, "value": [None]},
+    }
+
+    def late(body: Any, answers: Any) -> Any:
+        asked = {call["id"]: call["method"] for call in body}
+        return [answer | {"result": told.get(asked[answer["id"]], answer["result"])} for answer in answers]
+
+    with proxy(dev.url, late) as node:
+        reader = reader_of(dev, urls=[dev.url, node.url.replace("127.0.0.1", "localhost")])
+        with pytest.raises(TransientError, match="is behind") as caught:
+            reader.agreed([paid])
+        assert not isinstance(caught.value, DisagreementError)
+        assert [each.trouble for each in reader.nodes()] == [None, None]
+
+
 @pytest.mark.parametrize(
     "id_",
     [

@@ -4,6 +4,7 @@ import json
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import structlog.testing
 
 from chains.base import Transfer, TxStatus
-from chains.errors import DisagreementError
+from chains.errors import DisagreementError, WrongChainError
 from chains.tron.reader import TronReader
 from core.errors import InvalidRequestError, PermanentError, TransientError
 from tests.support.tron import recorded
@@ -260,6 +261,7 @@ def test_a_node_of_a_test_network_is_asked_nothing_else(genesis: str) -> None:
         for read in READS.values():
             error = need_transient(lambda read=read: read(make_reader(node.url)))  # type: ignore[misc]
             assert f"is a node of tron:{int(genesis[-8:], 16)}, not of {CHAIN}" in str(error)
+            assert isinstance(error, WrongChainError)
         assert set(node.paths) == {"/wallet/getblockbynum"}
 
 
@@ -420,6 +422,19 @@ def test_two_nodes_must_tell_the_same(node: TronNode) -> None:
         other.change = lambda *_: GARBAGE["500"]
         with pytest.raises(TransientError):
             reader.agreed([id_])
+
+
+def test_a_node_that_lags_is_no_witness_and_no_liar(node: TronNode) -> None:
+    before = node.chain.newest
+    id_ = call(node, token_log(TOKEN, PAYER, PAYEE, 5))
+    node.chain.mine(3)
+    with serving(replace(node.chain, stands_at=before), host="localhost") as late:
+        for urls in ((node.url, late.url), (late.url, node.url)):
+            reader = make_reader(*urls)
+            with pytest.raises(TransientError, match="is behind") as caught:
+                reader.agreed([id_])
+            assert not isinstance(caught.value, DisagreementError)
+            assert [each.trouble for each in reader.nodes()] == [None, None]
 
 
 def test_a_scan_without_addresses_asks_for_no_infos(node: TronNode, reader: TronReader) -> None:

@@ -218,14 +218,20 @@ def claim_due(session: Session, chain: str, *, now: datetime, until: datetime, l
 
 def give_back(session: Session, ids: Collection[UUID], *, until: datetime, at: datetime) -> None:
     """Make claimed deposits due at `at`, unless they have been worked on since."""
-    session.execute(update(Deposit).where(Deposit.id.in_(ids), Deposit.next_poll_at == until).values(next_poll_at=at))
+    put_off(session, dict.fromkeys(ids, at), until=until)
 
 
+# Locked in the order of their ids, as by a scan: of two who want the same rows one waits, and neither for ever.
 _PUT_OFF = text(
     """
-    UPDATE deposits SET next_poll_at = given.at
-    FROM unnest(cast(:ids AS uuid[]), cast(:at AS timestamptz[])) AS given (id, at)
-    WHERE deposits.id = given.id AND deposits.next_poll_at = :until
+    WITH due AS (
+      SELECT deposits.id, given.at
+      FROM unnest(cast(:ids AS uuid[]), cast(:at AS timestamptz[])) AS given (id, at)
+      JOIN deposits ON deposits.id = given.id
+      WHERE deposits.next_poll_at = :until
+      ORDER BY deposits.id FOR UPDATE OF deposits
+    )
+    UPDATE deposits SET next_poll_at = due.at FROM due WHERE deposits.id = due.id
     """
 )
 

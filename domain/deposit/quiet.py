@@ -69,12 +69,18 @@ _UNSEEN = text(
     ORDER BY next_poll_at LIMIT :limit
     """
 )
+# In the order of their ids: see `queries.put_off`.
 _PUT_OFF_UNSEEN = text(
     """
-    UPDATE deposits SET next_poll_at = given.at
-    FROM unnest(cast(:ids AS uuid[]), cast(:at AS timestamptz[])) AS given (id, at)
-    WHERE deposits.id = given.id AND deposits.next_poll_at <= :now AND deposits.state = 'watching'
-      AND deposits.tx_inputs IS NULL AND deposits.final_at IS NULL
+    WITH due AS (
+      SELECT deposits.id, given.at
+      FROM unnest(cast(:ids AS uuid[]), cast(:at AS timestamptz[])) AS given (id, at)
+      JOIN deposits ON deposits.id = given.id
+      WHERE deposits.next_poll_at <= :now AND deposits.state = 'watching'
+        AND deposits.tx_inputs IS NULL AND deposits.final_at IS NULL
+      ORDER BY deposits.id FOR UPDATE OF deposits SKIP LOCKED
+    )
+    UPDATE deposits SET next_poll_at = due.at FROM due WHERE deposits.id = due.id
     """
 )
 

@@ -249,6 +249,28 @@ def test_polls_and_looks_at_once_credit_once(desk: Desk) -> None:
         assert desk.events(deposit) == ["created", "seen", "credit"]
 
 
+def test_rows_are_put_off_in_the_order_in_which_a_scan_locks_them(desk: Desk) -> None:
+    first, second = sorted(desk.by_address().id for _ in range(2))
+    until = clock.now()
+    with transaction() as session:
+        session.execute(update(service.Deposit).values(next_poll_at=until))
+
+    def put_off() -> None:
+        with transaction() as session:
+            queries.put_off(session, {second: None, first: None}, until=until)
+
+    with transaction() as scan:
+        queries.lock(scan, first)
+        thread = threading.Thread(target=put_off)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()  # waits for the first, and holds nothing that the scan may want
+        scan.execute(select(service.Deposit.id).where(service.Deposit.id == second).with_for_update(nowait=True))
+    thread.join()
+    with transaction() as session:
+        assert session.scalars(select(service.Deposit.next_poll_at)).all() == [None, None]
+
+
 def test_a_look_at_a_deposit_that_does_not_exist_is_a_dead_letter(desk: Desk) -> None:
     for call in (lambda: service.chain_of(new_id()), lambda: service.look(desk.reader, new_id())):
         with pytest.raises(PermanentError):

@@ -244,11 +244,12 @@ class _Pages:
 
     def take(self, rows: Sequence[parse.Listed]) -> list[parse.Listed]:
         """The rows that lie in the range."""
-        self.done = len(rows) < PAGE or rows[-1].slot < self._first
+        new = [row for row in rows if row.signature not in self._seen]
+        # A short page proves nothing: a gateway may give fewer than it is asked for. The one behind it tells.
+        self.done = not rows or rows[-1].slot < self._first or (not new and len(rows) < PAGE)
         if not self.done:
             self._before = next((row for row in reversed(rows) if row.slot > rows[-1].slot), rows[-1]).signature
             self._tip = max(self._tip, rows[0].slot)
-        new = [row for row in rows if row.signature not in self._seen]
         if not self.done and not new:
             raise MalformedError("a list of signatures that never ends")
         self._seen.update(row.signature for row in new)

@@ -94,6 +94,20 @@ def test_pages_that_end_within_a_slot_lose_nothing(
     assert sorted(units for scan in alone for units in units_of(scan)) == expected
 
 
+@pytest.mark.parametrize("most", [1, 4, 10])
+def test_a_gateway_that_gives_shorter_pages_hides_nothing(node: SolanaNode, dev: SolanaDev, most: int) -> None:
+    payee = dev.new_address()
+    first = settled(dev) + 1
+    with node.lock:
+        for count in (3, 1, 7, 2):
+            spam(node, payee, count)
+            node.chain.mine()
+    last = settled(dev)
+    with proxy(dev.url, changing("getSignaturesForAddress", lambda rows: rows[:most])) as short:
+        scan = reader_of(dev, urls=[short.url]).scan(first, last, [payee])
+    assert units_of(scan) == sorted([1, 2, 3, 1, *range(1, 8), 1, 2])
+
+
 def test_another_order_within_a_slot_loses_nothing(
     node: SolanaNode, dev: SolanaDev, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +171,8 @@ def test_what_was_read_before_is_not_read_again(dev: SolanaDev) -> None:
         settled(dev)
         assert units_of(reader.scan(slot + 1, slot + 3, [payee])) == [6]
         assert units_of(reader.scan(slot, slot, [payee])) == [5]
-    assert [one.get("until") for one in asked] == [None, signature, None]
+    # Each list, and the page behind it.
+    assert [one.get("until") for one in asked] == [None, None, signature, signature, None, None]
 
 
 def test_skipped_slots_are_no_gap(dev: SolanaDev) -> None:

@@ -119,6 +119,7 @@ class Standing(Generic[E]):
             self.wished = bool(wish)
             self._trips = min(self._trips + 1, 10)
             self._recent.clear()
+            self.verified = False  # whatever comes back under this name after a failure may be another node
 
     def told(self, block: Block, *, now: float, took: float, wall: datetime) -> None:
         """It told its head."""

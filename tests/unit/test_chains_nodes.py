@@ -306,6 +306,19 @@ class TestWrongChain:
         assert world.verified.count("a") == 2 and world.trouble()["a"] is None
         assert world.first() == "a"
 
+    def test_one_that_comes_back_is_asked_again_which_it_is(self) -> None:
+        world = World(names=("a",))
+        assert world.first() == "a"
+        world.fail("a")
+        for _ in range(FAILURES_MAX):
+            with pytest.raises(TransientError):
+                world.first()
+        world.mend()
+        world.wrong = {"a"}
+        world.time += PAUSE_S * LONGEST
+        with pytest.raises(TransientError, match="a is a node of eip155:5"):
+            world.first()
+
     def test_it_stays_so_while_it_can_not_be_asked(self, world: World) -> None:
         world.wrong = {"a"}
         world.first()

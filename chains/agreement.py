@@ -1,5 +1,6 @@
 """Whether two nodes tell the same of some transactions: for `Nodes.agreed`, on every chain."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -34,7 +35,7 @@ def _alike(one: ChainTx, other: ChainTx) -> bool:
         return one.block_number is other.block_number
     facts = [
         # Some readings know the block's time, others leave it out.
-        (tx.status, tx.block_number, tx.block_hash, {replace(transfer, block_time=None) for transfer in tx.transfers})
+        (tx.status, tx.block_number, tx.block_hash, Counter(replace(each, block_time=None) for each in tx.transfers))
         for tx in (one, other)
     ]
     return facts[0] == facts[1]

@@ -1,5 +1,6 @@
 """The pool of nodes: how far each is, and whether two tell the same."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -134,6 +135,12 @@ class TestAgreed:
         assert self.agreed(world, {"a": told(9), "c": told(9)}) == told(9)
         assert world.trouble() == {"a": None, "b": "disagrees", "c": None}
         assert world.first() == "a"
+
+    def test_one_that_tells_a_transfer_twice_differs(self, world: World) -> None:
+        once = told(9)
+        twice = replace(once.chain_txs[TX], transfers=once.chain_txs[TX].transfers * 2)
+        with pytest.raises(DisagreementError):
+            self.agreed(world, {"a": once, "b": Told(9, {TX: twice})})
 
     def test_the_mark_goes_when_they_agree_again(self) -> None:
         world = World(names=("a", "b"))

@@ -217,7 +217,7 @@ class HttpEndpoint(Endpoint):
         if httpx.codes.MULTIPLE_CHOICES <= status < httpx.codes.BAD_REQUEST or status in _NOT_US:
             raise TransientError(f"{self.label} answered HTTP {status}")
 
-    def _content(self, response: httpx.Response, ends: float) -> bytes:
+    def _content(self, response: httpx.Response, ends: float) -> bytearray:
         content = bytearray()
         for part in response.iter_bytes():
             content += part
@@ -225,7 +225,7 @@ class HttpEndpoint(Endpoint):
                 raise TooLongError(f"{self.label} answered with more than {ANSWER_BYTES_MAX} bytes")
             if time.monotonic() > ends:
                 raise TransientError(f"{self.label} took more than {self._answer_timeout:.0f} s to answer")
-        return bytes(content)
+        return content
 
 
 def _error_for_all(status: int, reply: dict[str, Any]) -> dict[str, Any] | None:

@@ -169,7 +169,8 @@ class Scanner:
             theirs = [
                 transfer
                 for log in parse.listing(answer)
-                if (transfer := parse.token_transfer(log, self._assets)) is not None
+                if (_names_recipients(each) or self._may_be_ours(log))
+                and (transfer := parse.token_transfer(log, self._assets)) is not None
             ]
             watched = [transfer for transfer in theirs if transfer.recipient.lower() in self._watched]
             if _names_recipients(each) and len(watched) < len(theirs):
@@ -178,6 +179,13 @@ class Scanner:
                 raise MalformedError("a log that was not asked for")
             found += watched
         return found
+
+    def _may_be_ours(self, log: object) -> bool:
+        """Of every transfer there is only those to us are read: spelling an address takes a keccak in Python."""
+        topics = log.get("topics") if isinstance(log, dict) else None
+        if not isinstance(topics, list) or len(topics) != 3 or not isinstance(topics[2], str):  # noqa: PLR2004
+            return True
+        return "0x" + topics[2][-40:].lower() in self._watched
 
     def _changed(self) -> TransientError:
         return TransientError(f"the chain changed under the scan ({self._endpoint.label})")

@@ -24,6 +24,9 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
 _ADDRESS_TOPIC = re.compile(r"0x0{24}[0-9a-fA-F]{40}")
 
+_NUMBER_MAX = 2**63 - 1
+"""EIP-1985, and what can be stored."""
+
 Json = Mapping[str, Any]
 
 
@@ -43,6 +46,14 @@ def quantity(value: object) -> int:
     if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
         raise MalformedError(f"{value!r:.80} is not a quantity")
     return int(value, 16)
+
+
+def number_of(value: object) -> int:
+    """Of a block, or of a log in it."""
+    number = quantity(value)
+    if number > _NUMBER_MAX:
+        raise MalformedError(f"{value!r:.80} is more than any chain has")
+    return number
 
 
 def hash_of(value: object) -> str:
@@ -82,7 +93,7 @@ def block(value: object) -> Block:
     except (OverflowError, OSError, ValueError) as error:
         raise MalformedError(f"{raw.get('timestamp')!r:.80} is not a time") from error
     return Block(
-        number=quantity(raw.get("number")),
+        number=number_of(raw.get("number")),
         hash=hash_of(raw.get("hash")),
         parent_hash=hash_of(raw.get("parentHash")),
         time=time,
@@ -109,8 +120,8 @@ def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
     receipt = mapping(receipt)
     if hash_of(receipt.get("transactionHash")) != id_:
         raise MalformedError(f"asked for the receipt of {id_}, told of {receipt.get('transactionHash')}")
-    number, block_hash = quantity(tx.get("blockNumber")), hash_of(tx.get("blockHash"))
-    if (quantity(receipt.get("blockNumber")), hash_of(receipt.get("blockHash"))) != (number, block_hash):
+    number, block_hash = number_of(tx.get("blockNumber")), hash_of(tx.get("blockHash"))
+    if (number_of(receipt.get("blockNumber")), hash_of(receipt.get("blockHash"))) != (number, block_hash):
         return unsettled
     if receipt.get("status") is None:
         return unsettled
@@ -163,7 +174,7 @@ def _native_transfer(tx: Json, assets: Assets) -> Transfer | None:
         sender=address(tx.get("from")),
         recipient=address(tx.get("to")),
         units=quantity(tx.get("value")),
-        block_number=quantity(tx.get("blockNumber")),
+        block_number=number_of(tx.get("blockNumber")),
         block_hash=hash_of(tx.get("blockHash")),
     )
 
@@ -189,12 +200,12 @@ def token_transfer(value: object, assets: Assets) -> Transfer | None:
     return Transfer(
         chain=assets.chain,
         chain_tx=hash_of(log.get("transactionHash")),
-        index=quantity(log.get("logIndex")),
+        index=number_of(log.get("logIndex")),
         asset=assets.tokens.get(contract),
         contract=contract,
         sender=address("0x" + topics[1][26:]),
         recipient=address("0x" + topics[2][26:]),
         units=int(data, 16),
-        block_number=quantity(log.get("blockNumber")),
+        block_number=number_of(log.get("blockNumber")),
         block_hash=hash_of(log.get("blockHash")),
     )

@@ -79,7 +79,7 @@ class EvmReader:
         canonical = self._canonical(ids)
 
         def read(endpoint: EvmEndpoint) -> agreement.Told:
-            newest = parse.quantity(endpoint.ask([("eth_blockNumber", [])])[0])
+            newest = parse.number_of(endpoint.ask([("eth_blockNumber", [])])[0])
             return agreement.Told(newest=newest, chain_txs=self._chain_txs(endpoint, canonical.values()))
 
         told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)

@@ -81,6 +81,17 @@ def test_what_is_no_quantity(value: object) -> None:
         parse.quantity(value)
 
 
+@pytest.mark.parametrize("value", ["0x8000000000000000", "0x" + "f" * 64])
+def test_a_number_that_no_chain_reaches_is_malformed(value: str) -> None:
+    """EIP-1985. Whoever boasts of it would be the farthest node of all, and what it tells can't be stored."""
+    with pytest.raises(MalformedError):
+        parse.block(BLOCK_JSON | {"number": value})
+    with pytest.raises(MalformedError):
+        parse.token_transfer(log(logIndex=value), ASSETS)
+    with pytest.raises(MalformedError):
+        parse.chain_tx(TX, TX_JSON | {"blockNumber": value}, RECEIPT | {"blockNumber": value}, ASSETS)
+
+
 def test_a_receipt_with_a_log_of_another_block_is_malformed() -> None:
     with pytest.raises(MalformedError, match="another block"):
         parse.chain_tx(TX, TX_JSON, RECEIPT | {"logs": [log(blockHash=TX)]}, ASSETS)

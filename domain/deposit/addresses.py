@@ -95,6 +95,7 @@ def register_addresses(
     canonical = sorted({parse_address(chain, address) for address in addresses})
     if not canonical:
         return 0
+    queries.lock_registering(session)
     known = {row.address: row for row in queries.addresses(session, [(chain, address) for address in canonical])}
     for row in known.values():
         if (row.tenant, row.kind, row.tagged) != (tenant, kind, tagged):
@@ -110,7 +111,7 @@ def register_addresses(
                 f"{other.address} is already registered on {other.chain}, as {other.kind} of {other.tenant}",
                 field="address",
             )
-        session.execute(_REGISTER, given)  # a race over one address fails on its key; the other registration stands
+        session.execute(_REGISTER, given)  # a race with a wallet fails on its key; what was derived stands
     return len(new)
 
 

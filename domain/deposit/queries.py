@@ -90,6 +90,14 @@ def lock_addresses(session: Session, given: Collection[str]) -> None:
     )
 
 
+_ONE_REGISTERS = text("SELECT pg_advisory_xact_lock(hashtext('deposit_addresses registering'))")
+
+
+def lock_registering(session: Session) -> None:
+    """One at a time registers addresses or adds a key, so that each sees what the other did on another chain."""
+    session.execute(_ONE_REGISTERS)
+
+
 _TAG_OWNERS = text(
     """
     SELECT known.address, known.tag, known.owner_account

@@ -36,6 +36,7 @@ def add(session: Session, tenant: str, chain: str, key: str, *, actor: str) -> D
     or another wallet is open. No error repeats the key.
     """
     canonical = checked(chain, key)
+    queries.lock_registering(session)
     _refuse_other_spellings(session, chain, canonical)
     holders = session.scalars(
         select(DepositWallet)

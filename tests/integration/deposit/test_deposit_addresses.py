@@ -2,7 +2,9 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 from sqlalchemy import select, text
@@ -250,6 +252,26 @@ def test_an_address_of_two_pools_is_not_given_on_both_at_once(session: Session) 
     session.rollback()
     assert allot(user(2), chain=OTHER) == {user(2): child(0)}
     assert allot(user(1)) == {}
+
+
+@pytest.mark.parametrize("what", ["key", "address"])
+def test_two_tenants_do_not_get_one_key_or_address_on_two_chains_at_once(what: str) -> None:
+    gate = Barrier(2)
+
+    def add(tenant: str, chain: str) -> bool:
+        try:
+            with db.transaction() as own:
+                if what == "key":
+                    wallets.add(own, tenant, chain, public_key(), actor="ann")
+                else:
+                    service.register_addresses(own, tenant, chain, [child(3)])
+                with suppress(BrokenBarrierError):
+                    gate.wait(0.5)  # until both have looked, if both can
+        except ConflictError:
+            return False
+        return True
+
+    assert sorted(at_once([partial(add, "shop", MAIN), partial(add, "casino", OTHER)])) == [False, True]
 
 
 def test_a_key_in_another_spelling_is_the_same_key(session: Session) -> None:

@@ -143,17 +143,25 @@ _OWN_ELSEWHERE = text(
     ORDER BY own.owner_account, own.allotted_at, own.address
     """
 )
-# An address that is in the pools of several chains is taken by whoever locks its first row, so never by two at once.
+# Whether it is taken elsewhere is asked address by address (`coalesce`: no join), and so no more often than is needed.
 _FREE = text(
     """
-    SELECT free.address FROM deposit_addresses AS free
+    SELECT address FROM deposit_addresses AS free
+    WHERE tenant = :tenant AND chain = :chain AND kind = 'allotted' AND owner_account IS NULL
+      AND NOT coalesce((SELECT true FROM deposit_addresses AS taken
+                        WHERE taken.address = free.address AND taken.owner_account IS NOT NULL LIMIT 1), false)
+      AND address <> ALL(cast(:tried AS text[]))
+    ORDER BY address LIMIT :count FOR UPDATE SKIP LOCKED
+    """
+)
+# An address that is in the pools of several chains is taken by whoever locks its first row, so never by two at once.
+_FIRST = text(
+    """
+    SELECT first.address FROM unnest(cast(:addresses AS text[])) AS free (address)
     JOIN deposit_addresses AS first
       ON first.address = free.address
      AND first.chain = (SELECT min(chain) FROM deposit_addresses AS same WHERE same.address = free.address)
-    WHERE free.tenant = :tenant AND free.chain = :chain AND free.kind = 'allotted' AND free.owner_account IS NULL
-      AND NOT EXISTS (SELECT FROM deposit_addresses AS taken
-                      WHERE taken.address = free.address AND taken.owner_account IS NOT NULL)
-    ORDER BY free.address LIMIT :count FOR UPDATE OF free, first SKIP LOCKED
+    ORDER BY first.address FOR UPDATE OF first SKIP LOCKED
     """
 )
 # By PostgreSQL's clock: the first scan of a chain begins with this time, and one machine's clock may be an hour ahead.
@@ -217,10 +225,23 @@ def _from_pool(session: Session, tenant: str, chain: str, accounts: Sequence[str
     chosen = {row.owner_account: row.address for row in session.execute(_OWN_ELSEWHERE, given)}
     without = [account for account in accounts if account not in chosen]
     if without:
-        free = session.scalars(_FREE, given | {"count": len(without)}).all()
-        chosen |= dict(zip(without, free, strict=False))
+        chosen |= dict(zip(without, _free(session, tenant, chain, len(without)), strict=False))
     taken = _allot(session, {(chain, address): account for account, address in chosen.items()})
     return {account: address for account, address in chosen.items() if (chain, address) in taken}
+
+
+def _free(session: Session, tenant: str, chain: str, count: int) -> list[str]:
+    """Addresses of the pool that nobody has on any chain, locked; fewer if there are not so many."""
+    found: list[str] = []
+    tried: list[str] = []
+    while len(found) < count:
+        asked = {"tenant": tenant, "chain": chain, "count": count - len(found), "tried": tried}
+        free = session.scalars(_FREE, asked).all()
+        if not free:
+            break
+        tried += free
+        found += session.scalars(_FIRST, {"addresses": free})
+    return found
 
 
 def allot_given(session: Session, wanted: Mapping[tuple[str, str], str]) -> set[tuple[str, str]]:

@@ -1,10 +1,12 @@
 """Where owners are paid: an address derived from a key, or one of the pool. What is one owner's is nobody else's."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from threading import Barrier, BrokenBarrierError
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -379,3 +381,25 @@ def test_no_reading_needs_the_whole_table(session: Session, index: str, statemen
     session.execute(text("SET LOCAL enable_sort = off"))
     plan = "\n".join(session.scalars(text(f"EXPLAIN {statement}")))
     assert f"using {index} " in plan or f"on {index} " in plan, plan
+
+
+def test_a_large_pool_is_not_read_for_one_address(session: Session) -> None:
+    for owned in ("NULL, NULL", "'user' || n, now()"):
+        session.execute(
+            text(
+                "INSERT INTO deposit_addresses (chain, address, tenant, kind, owner_account, allotted_at)"
+                f" SELECT :chain, md5(random()::text), :tenant, 'allotted', {owned} FROM generate_series(1, 5000) n"
+            ),
+            {"chain": MAIN, "tenant": TENANT},
+        )
+    session.execute(text("ANALYZE deposit_addresses"))
+    given = {"tenant": TENANT, "chain": MAIN, "count": 5, "tried": []}
+    [[plan]] = session.scalars(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {addresses._FREE}"), given).all()
+    assert max(rows_read(plan["Plan"])) <= 2 * 5
+
+
+def rows_read(node: dict[str, Any]) -> Iterator[float]:
+    """Of each step of a plan."""
+    yield (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    for child_node in node.get("Plans", ()):
+        yield from rows_read(child_node)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from core.db import APP_ROLE
+from core.money import UNITS_MAX
 
 revision = "0012"
 down_revision = "0011"
@@ -97,6 +98,11 @@ def downgrade() -> None:
         op.execute(f"DROP INDEX {name}")
     for name in CHECKS:
         op.execute(f"ALTER TABLE deposits DROP CONSTRAINT ck_deposits_{name}")
+    # Expected by value, and no longer known of what: without it any amount would do. So none does, and a person decides.
+    op.execute(
+        f"UPDATE deposits SET units_expected = {UNITS_MAX}, reason = CASE WHEN state = 'pending' THEN 'underpaid' END"
+        " WHERE value_units IS NOT NULL AND priced_at IS NULL AND final_at IS NULL"
+    )
     # The states of deposits stay as they are: what was credited under a policy was credited.
     for column in COLUMNS:
         op.execute(f"ALTER TABLE deposits DROP COLUMN {column.split()[0]}")

@@ -6,17 +6,15 @@ from sqlalchemy.orm import Session
 
 from core.db import transaction
 from ledger.assets import sync_assets
-from ledger.models import LedgerAsset
-from tests.integration.ledger.books import ALICE, CUSTODY, EUR, book, move, new_tenant
+from tests.integration.ledger.books import ALICE, CUSTODY, book, move, new_tenant
 from tests.integration.ledger.sealing import seal_now
 
 
 @pytest.fixture
 def books(database_url: str) -> str:
-    """An empty ledger that knows the configured assets and the euro. Gives a tenant's name."""
+    """An empty ledger that knows the configured assets, of which the euro is one. Gives a tenant's name."""
     with transaction() as session:
         sync_assets(session)
-        session.add(LedgerAsset(id=EUR, scale=2))
     return new_tenant()
 
 

@@ -1,4 +1,4 @@
-"""Which chains can be read here. Adapters are imported when their chain is first asked for: web3 alone takes 1.4 s."""
+"""Which chains can be read here. Adapters are imported when their chain is first asked for: some take a second."""
 
 import os
 from functools import cache

@@ -83,7 +83,7 @@ many = settings(
 @pytest.fixture
 def tenant(books: str) -> str:
     with transaction() as session:
-        for asset in (JPY, BTC, SOL, ODD):
+        for asset in (JPY, SOL, ODD):
             session.add(LedgerAsset(id=asset, scale=SCALES[asset]))
     return books
 

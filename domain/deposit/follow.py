@@ -91,8 +91,9 @@ def poll(reader: ChainReader) -> int:
         except TransientError as error:
             log.warning("chain.unread", chain=reader.id, error=str(error))
             with transaction() as session:
-                queries.give_back(session, [deposit.id for deposit in due], until=until, at=now + AFTER_FAILURE)
+                # The cursor before the deposits, as the scan locks them: the other way round they would deadlock.
                 note_failure(session, reader.id, error, by="poll", now=now)
+                queries.give_back(session, [deposit.id for deposit in due], until=until, at=now + AFTER_FAILURE)
             return looked_at
         silent = {deposit.id: next_poll(deposit, now=now) for deposit in due if _is_quiet(deposit, sights, now)}
         for deposit in due:
@@ -104,8 +105,8 @@ def poll(reader: ChainReader) -> int:
                 set_apart(deposit.id)
         looked_at += len(due)
         with transaction() as session:
+            note_read(session, reader.id, by="poll", now=now)  # before the deposits, as above
             queries.put_off(session, silent, until=until)
-            note_read(session, reader.id, by="poll", now=now)
     return looked_at
 
 

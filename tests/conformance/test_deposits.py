@@ -14,7 +14,7 @@ from chains.base import ChainReader
 from config.assets import registry as assets
 from core import clock
 from core.db import transaction
-from core.errors import InvalidRequestError
+from core.errors import InvalidRequestError, TransientError
 from domain.deposit import service
 from domain.deposit.models import ChainCursor, Deposit, DepositTransfer
 from domain.deposit.service import NewDeposit, Route
@@ -56,12 +56,17 @@ class Till:
 
     # Working
 
-    def work(self) -> None:
+    def work(self, reader: ChainReader | None = None) -> None:
         """One round of everything, as if all of it were due."""
-        service.scan(self.reader)
+        reader = reader or self.reader
+        service.scan(reader)
         with transaction() as session:
             session.execute(update(Deposit).where(Deposit.next_poll_at.is_not(None)).values(next_poll_at=clock.now()))
-        service.poll(self.reader)
+        service.poll(reader)
+        for deposit in self.all():
+            if deposit.next_poll_at is None and deposit.final_at is None:  # it was set apart, and has a job of its own
+                with suppress(TransientError):
+                    service.look(reader, deposit.id)
 
     def settle(self, blocks: int | None = None) -> None:
         """Blocks enough for every verdict, and looks enough to come to it."""

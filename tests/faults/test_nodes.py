@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import product
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from chains import registry
 from chains.base import ChainReader
@@ -27,7 +27,6 @@ from config.assets import Node
 from config.assets import registry as assets
 from core import clock
 from core.db import transaction
-from core.errors import TransientError
 from domain.deposit import service
 from domain.deposit.models import ChainCoverage, ChainCursor, Deposit
 from ledger import balances
@@ -55,22 +54,6 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 # --- the script ------------------------------------------------------------------------------------------------------
 
 
-class Follower(Till):
-    """Also does what the jobs of deposits that were set apart would do."""
-
-    def work(self, reader: ChainReader | None = None) -> None:
-        reader = reader or self.reader
-        service.scan(reader)
-        with transaction() as session:
-            due = update(Deposit).where(Deposit.next_poll_at.is_not(None))
-            session.execute(due.values(next_poll_at=clock.now()))
-        service.poll(reader)
-        for deposit in self.all():
-            if deposit.next_poll_at is None and deposit.final_at is None:
-                with suppress(TransientError):
-                    service.look(reader, deposit.id)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What is the same whenever the script was followed, and on whatever chain of the kind."""
@@ -87,7 +70,7 @@ class Outcome:
 class Script:
     """Payments by address and by hash, in several blocks: some as asked for, some not."""
 
-    till: Follower
+    till: Till
     lab: Lab
     base: int = 0
     paid: dict[str, str] = field(default_factory=dict)
@@ -206,7 +189,7 @@ def expected(lab: Lab, database_url: str, postgres: Postgres, template: str) -> 
     """What an undisturbed run comes to. Once for each kind of chain."""
     if lab.chain not in _EXPECTED:
         with fresh_database(postgres, template):
-            script = Script(Follower(lab, sound(lab)), lab)
+            script = Script(Till(lab, sound(lab)), lab)
             for _ in script.steps():
                 script.till.work()
             script.till.work()
@@ -329,7 +312,7 @@ def test_a_node_that_fails_or_lags_costs_time_and_no_deposit(
         bad = stack.enter_context(faulty.faulty(lab.urls()[0]))
         urls = [bad.url] if way == "alone" else [bad.url, second(lab, stack)]
         reader = reader_of(lab, urls, read_timeout=READ_TIMEOUT_S)
-        script = Script(Follower(lab, reader), lab)
+        script = Script(Till(lab, reader), lab)
         bad.every = 1 if when == "for a while" else 3
         for number, _ in enumerate(script.steps()):
             if number == 1:
@@ -398,7 +381,7 @@ def test_what_a_lying_node_says_is_not_booked_without_a_witness(lab: Lab, expect
     with ExitStack() as stack:
         stack.enter_context(witnesses_wanted(lab))
         bad = stack.enter_context(faulty.faulty(lab.urls()[0]))
-        script = Script(Follower(lab, reader_of(lab, [bad.url, second(lab, stack)])), lab)
+        script = Script(Till(lab, reader_of(lab, [bad.url, second(lab, stack)])), lab)
         for number, _ in enumerate(script.steps()):
             if number > 0 and bad.fault is None:
                 bad.fault = LIES[lie](lab, script)
@@ -427,7 +410,7 @@ def test_what_a_lying_node_says_is_not_booked_without_a_witness(lab: Lab, expect
     indirect=True,
 )
 def test_two_that_follow_one_chain_at_once_find_each_payment_once(lab: Lab, expected: Outcome) -> None:
-    script = Script(Follower(lab, sound(lab)), lab)
+    script = Script(Till(lab, sound(lab)), lab)
     over = threading.Event()
     failures: list[BaseException] = []
     rounds = [0, 0]
@@ -455,8 +438,29 @@ def test_two_that_follow_one_chain_at_once_find_each_payment_once(lab: Lab, expe
         over.set()
         for thread in threads:
             thread.join()
-    assert failures == []
+    if failures:
+        raise failures[0]
     comes_to(script, expected, script.till.work)
+
+
+@pytest.mark.parametrize("lab", ["eip155"], indirect=True)
+def test_a_poll_that_waits_for_the_scan_holds_no_deposit_that_the_scan_wants(lab: Lab, database_url: str) -> None:
+    """Both lock the cursor first. The other way round each waited for the other, and one was ended (deadlock)."""
+    till = Till(lab, sound(lab))
+    deposit = till.by_hash(lab.pay(Payment(till.shared, UNITS)))
+    till.work()
+    with transaction() as session:
+        session.execute(update(Deposit).values(next_poll_at=clock.now()))
+    with transaction() as session:
+        session.execute(select(ChainCursor).with_for_update())
+        polling = threading.Thread(target=service.poll, args=(till.reader,))
+        polling.start()
+        while not session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+            assert polling.is_alive()
+            time.sleep(0.01)
+        session.execute(text("SET LOCAL lock_timeout = '5s'"))
+        session.execute(select(Deposit.id).where(Deposit.id == deposit.id).with_for_update())
+    polling.join()
 
 
 @pytest.mark.timeout(600)
@@ -470,7 +474,7 @@ def test_two_that_follow_one_chain_at_once_find_each_payment_once(lab: Lab, expe
 )
 def test_one_killed_at_each_step_of_a_round_loses_nothing(lab: Lab, expected: Outcome, stride: int) -> None:
     """Between the reading and the commit too: tests/support/doomed.py. All is left to one round that catches up."""
-    script = Script(Follower(lab, sound(lab)), lab)
+    script = Script(Till(lab, sound(lab)), lab)
     for _ in script.steps():
         pass
     command = [sys.executable, "-m", "tests.support.doomed", lab.chain, str(stride)]

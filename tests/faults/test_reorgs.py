@@ -9,13 +9,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
 from chains import registry
-from chains.base import ChainReader
+from chains.base import ChainReader, Head
 from core.db import transaction
 from core.errors import TransientError
 from domain.deposit import service
@@ -144,6 +145,19 @@ class Interrupted:
         return called
 
 
+class WithoutTag:
+    """A reader that knows of no final block: anvil calls final what is two blocks deep, and replaces it then."""
+
+    def __init__(self, reader: ChainReader) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def head(self) -> Head:
+        return replace(self._reader.head(), finalized=None)
+
+
 CALLS_MAX = 60
 
 
@@ -177,7 +191,7 @@ def test_a_reorg_between_any_two_readings_of_a_rescan_loses_and_doubles_nothing(
     campaign = Campaign(till, lab, seed=stride)
     for at in range(1, CALLS_MAX, stride):
         unknown = lab.new_address()
-        first = _head(reader) + 1
+        first = _head(reader) - 12  # in two ranges
         chain_txs = []
         for _ in range(3):
             chain_txs.append(lab.pay(Payment(unknown, UNITS)))
@@ -231,7 +245,10 @@ def _until_done(till: Till, lab: Lab, reader: ChainReader, rescan_id: UUID) -> N
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.faults)])
-def test_reorgs_while_others_scan_and_poll_without_a_pause(till: Till, lab: Lab, rounds: int) -> None:
+def test_reorgs_while_others_scan_and_poll_without_a_pause(
+    till: Till, lab: Lab, reader: ChainReader, rounds: int
+) -> None:
+    till.reader = cast("ChainReader", WithoutTag(reader))
     campaign = Campaign(till, lab, seed=rounds)
     over = threading.Event()
     failures: list[BaseException] = []
@@ -252,7 +269,8 @@ def test_reorgs_while_others_scan_and_poll_without_a_pause(till: Till, lab: Lab,
     finally:
         over.set()
         thread.join()
-    assert failures == []
+    if failures:
+        raise failures[0]
     campaign.settle()
     campaign.check()
 

@@ -147,8 +147,8 @@ class ChainReader(Protocol):
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         """Those of the inputs that a transaction of the chain has used (up to the block, or to the head).
 
-        A transaction that is in no block, and one of whose inputs is spent, has been replaced. Where the node can't
-        look back to a block it tells of the head.
+        A transaction that is in no block, and one of whose inputs is spent, has been replaced. Raises TransientError
+        where no node can look back to the block: what the head tells may be undone yet.
         """
         ...
 

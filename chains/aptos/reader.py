@@ -10,7 +10,7 @@ from dataclasses import replace
 from chains import agreement, formats
 from chains.aptos import objects, parse, scanning, transfers
 from chains.aptos.formats import asset_coin_type, asset_metadata
-from chains.aptos.node import AptosEndpoint, PrunedError
+from chains.aptos.node import AptosEndpoint
 from chains.aptos.parse import Span
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, TxStatus
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
@@ -95,7 +95,7 @@ class AptosReader:
         def read(endpoint: AptosEndpoint) -> frozenset[str]:
             version = None if block is None else self._last_version(endpoint, block)
             numbers = {
-                account: self._sequence_number(endpoint, account, version)
+                account: endpoint.sequence_number(account, version)
                 for account in sorted({account for account, _ in wanted.values()})
             }
             return frozenset(input_ for input_, (account, number) in wanted.items() if numbers[account] > number)
@@ -148,13 +148,6 @@ class AptosReader:
         if span is None:
             raise TransientError(f"{endpoint.label} does not have block {number}")
         return span.last
-
-    def _sequence_number(self, endpoint: AptosEndpoint, account: str, version: int | None) -> int:
-        try:
-            return endpoint.sequence_number(account, version)
-        except PrunedError:
-            # Accounts of the past are forgotten sooner than blocks.
-            return endpoint.sequence_number(account, None)
 
     def _spelled(self, ids: Sequence[str], read: Callable[[list[str]], Mapping[str, ChainTx]]) -> Mapping[str, ChainTx]:
         canonical = {id_: formats.parse_chain_tx(self.id, id_) for id_ in ids}

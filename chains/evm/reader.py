@@ -95,16 +95,10 @@ class EvmReader:
         senders = list(dict.fromkeys(sender for sender, _ in parsed.values()))
 
         def read(endpoint: EvmEndpoint) -> dict[str, int]:
-            def counts(tag: str) -> dict[str, int]:
-                answers = endpoint.ask([("eth_getTransactionCount", [sender, tag]) for sender in senders])
-                return {sender: parse.quantity(raw) for sender, raw in zip(senders, answers, strict=True)}
-
-            if block is None:
-                return counts("latest")
-            try:
-                return counts(hex(block))
-            except RefusedError:  # nodes keep the state of some 128 blocks, archives that of all
-                return counts("latest")
+            # Nodes keep the state of some 128 blocks, archives that of all. The head's is no answer for an older block.
+            tag = "latest" if block is None else hex(block)
+            answers = endpoint.ask([("eth_getTransactionCount", [sender, tag]) for sender in senders])
+            return {sender: parse.quantity(raw) for sender, raw in zip(senders, answers, strict=True)}
 
         counts = self._nodes.first(read) if senders else {}
         return frozenset(each for each, (sender, nonce) in parsed.items() if nonce < counts[sender])

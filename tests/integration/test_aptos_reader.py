@@ -201,7 +201,7 @@ class TestReading:
         with pytest.raises(TransientError, match="does not have block"):
             reader.spent(inputs, block=before + 3)
 
-    def test_an_account_of_a_pruned_version_is_asked_for_now(self, node: AptosNode, reader: AptosReader) -> None:
+    def test_an_account_of_a_pruned_version_is_not_told_as_of_now(self, node: AptosNode, reader: AptosReader) -> None:
         pay(node, Move(PAYEE, 5))
         node.mine()
 
@@ -210,7 +210,9 @@ class TestReading:
             return (410, pruned) if "ledger_version" in path else answer
 
         node.answers = say
-        assert reader.spent([f"{PAYER}/0"], block=1) == {f"{PAYER}/0"}
+        with pytest.raises(RefusedError, match="pruned"):
+            reader.spent([f"{PAYER}/0"], block=1)
+        assert reader.spent([f"{PAYER}/0"]) == {f"{PAYER}/0"}
 
     def test_an_account_that_the_node_has_not_heard_of_has_sent_nothing(
         self, node: AptosNode, reader: AptosReader

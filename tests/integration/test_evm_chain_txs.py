@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from chains.base import NATIVE_INDEX, ChainTx, TxStatus
+from chains.errors import RefusedError
 from chains.evm.reader import EvmReader
 from local.devchain import DevChain
 from tests.support.evm import CHAIN, COIN, MakeReader, Token, changing, proxy
@@ -115,7 +116,10 @@ def test_a_replaced_transaction_is_told_by_its_senders_nonce(dev_chain: DevChain
     assert reader.spent(asked, block=before) == frozenset()
 
 
-def test_a_node_that_has_forgotten_a_block_tells_of_the_head(dev_chain: DevChain, make_reader: MakeReader) -> None:
+def test_a_node_that_has_forgotten_a_block_does_not_tell_of_the_head(
+    dev_chain: DevChain, make_evm_reader: MakeReader
+) -> None:
+    """It would call a transaction replaced although a reorg may still undo what replaced it."""
     payer = dev_chain.new_account(units=ETHER)
     before = dev_chain.height
     dev_chain.send(dev_chain.new_account(), 5, sender=payer)
@@ -126,7 +130,11 @@ def test_a_node_that_has_forgotten_a_block_tells_of_the_head(dev_chain: DevChain
         return [{"id": a["id"], "error": error} if a["id"] in old else a for a in answers]
 
     with proxy(dev_chain.url, forgetful) as node:
-        assert make_reader(node.url).spent([f"{payer}/0"], block=before) == {f"{payer}/0"}
+        with pytest.raises(RefusedError, match="missing trie node"):
+            make_evm_reader(node.url).spent([f"{payer}/0"], block=before)
+        archive = make_evm_reader(node.url, dev_chain.url)
+        assert archive.spent([f"{payer}/0"], block=before) == frozenset(), "the next endpoint remembers it"
+        assert archive.spent([f"{payer}/0"]) == {f"{payer}/0"}
 
 
 @pytest.mark.parametrize("text", ["", "7", "0x12/7", f"0x{'11' * 20}/", f"0x{'11' * 20}/-1", f"0x{'11' * 20}/1\n"])
@@ -208,19 +216,19 @@ def test_ether_passed_on_by_a_contract_is_not_seen(dev_chain: DevChain, reader: 
 @pytest.mark.parametrize("of", ["eth_getTransactionByHash", "eth_getTransactionReceipt"])
 @pytest.mark.parametrize("blank", [True, False], ids=["null", "another block"])
 def test_two_answers_that_disagree_are_never_a_success(
-    dev_chain: DevChain, make_reader: MakeReader, of: str, *, blank: bool
+    dev_chain: DevChain, make_evm_reader: MakeReader, of: str, *, blank: bool
 ) -> None:
     """A reorg between the two halves of one reading."""
     chain_tx = dev_chain.send(dev_chain.new_account(), 5)
     change = changing(of, lambda result: None if blank else result | {"blockHash": "0x" + "cd" * 32, "logs": []})
     with proxy(dev_chain.url, change) as node:
-        found = read(make_reader(node.url), chain_tx)
+        found = read(make_evm_reader(node.url), chain_tx)
     assert found.status is TxStatus.MEMPOOL
     assert found.block_number is None and found.transfers == ()
 
 
 def test_a_transaction_without_a_status_is_not_believed_and_harms_no_neighbour(
-    dev_chain: DevChain, make_reader: MakeReader
+    dev_chain: DevChain, make_evm_reader: MakeReader
 ) -> None:
     chain_tx = dev_chain.send(dev_chain.new_account(), 5)
 
@@ -228,17 +236,17 @@ def test_a_transaction_without_a_status_is_not_believed_and_harms_no_neighbour(
         return {key: value for key, value in result.items() if key != "status"}
 
     with proxy(dev_chain.url, changing("eth_getTransactionReceipt", lambda r: r and old(r))) as node:
-        found = make_reader(node.url).chain_txs([chain_tx, NEVER])
+        found = make_evm_reader(node.url).chain_txs([chain_tx, NEVER])
     assert [tx.status for tx in found.values()] == [TxStatus.MEMPOOL, TxStatus.MISSING]
 
 
-def test_a_hundred_watches_cost_a_few_requests(dev_chain: DevChain, make_reader: MakeReader) -> None:
+def test_a_hundred_watches_cost_a_few_requests(dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
     with dev_chain.no_mining():
         payer = dev_chain.new_account(units=ETHER)
         ids = [dev_chain.send(dev_chain.new_account(), n, sender=payer, nonce=n) for n in range(120)]
         dev_chain.mine()
     with proxy(dev_chain.url) as node:
-        reader = make_reader(node.url)
+        reader = make_evm_reader(node.url)
         found = reader.chain_txs([*ids, NEVER])
         assert len(node.bodies) == 1 + 3  # the chain id, once; then 50 transactions a request
         reader.head()

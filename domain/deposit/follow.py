@@ -17,7 +17,7 @@ from core.errors import PermanentError, TransientError
 from core.jobs import SYSTEM_TENANT, LeaseLostError, NewJob, transaction
 from domain.deposit import agreement, queries, quiet, verdicts
 from domain.deposit.create import LOOK
-from domain.deposit.models import Deposit
+from domain.deposit.models import ChainCursor, Deposit
 from domain.deposit.nodes import note_failure, note_read
 from domain.deposit.pace import next_poll
 from domain.deposit.quiet import vouched
@@ -57,7 +57,7 @@ def look(reader: ChainReader, deposit_id: UUID) -> None:
     if _is_unknown(deposit):
         raise PermanentError(f"the asset {deposit.asset} is not in the registry any more")
     try:
-        sights = read(reader, [deposit], scanned_until=cursor.read_until if cursor else None)
+        sights = read(reader, [deposit], cursor=cursor)
     except TransientError as error:
         if deposit.next_poll_at is None:
             raise  # it was set apart: nothing else looks at it
@@ -87,7 +87,7 @@ def poll(reader: ChainReader) -> int:
         if not due:
             continue
         try:
-            sights = _read_what_can_be(reader, due, scanned_until=cursor.read_until if cursor else None, over=over)
+            sights = _read_what_can_be(reader, due, cursor=cursor, over=over)
         except TransientError as error:
             log.warning("chain.unread", chain=reader.id, error=str(error))
             with transaction() as session:
@@ -142,7 +142,7 @@ def _put_off_quiet(reader: ChainReader, over: Callable[[], bool]) -> int:
 
 
 def _read_what_can_be(
-    reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: datetime | None, over: Callable[[], bool]
+    reader: ChainReader, deposits: Sequence[Deposit], *, cursor: ChainCursor | None, over: Callable[[], bool]
 ) -> dict[UUID, Sight]:
     """Sights of all that can be read. One that can't be (a receipt that no node hands out) must not cost the
     others theirs. Raises if it is none of them, or if it takes too long.
@@ -153,7 +153,7 @@ def _read_what_can_be(
     while parts:
         part = parts.pop()
         try:
-            sights |= read(reader, part, scanned_until=scanned_until)
+            sights |= read(reader, part, cursor=cursor)
         except Exception as error:
             failures, failure = failures + 1, error
             asked_to_wait = isinstance(error, TransientError) and error.retry_after is not None
@@ -219,13 +219,16 @@ def set_apart(deposit_id: UUID, *, gone: bool = False) -> None:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def read(reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: datetime | None) -> dict[UUID, Sight]:
+def read(reader: ChainReader, deposits: Sequence[Deposit], *, cursor: ChainCursor | None) -> dict[UUID, Sight]:
     """What the chain says of these deposits now, in a few round trips however many they are.
+
+    `cursor` is the scan's, read before the chain is.
 
     What lies in a block stays true as long as the block is part of the chain, so a deposit in a block costs no more
     than its header. Raises TransientError if the node doesn't answer, or contradicts itself.
     """
     followed = [deposit for deposit in deposits if deposit.chain_tx is not None]
+    scanned_until, next_block = (cursor.read_until, cursor.next_block) if cursor is not None else (None, None)
     sights = {deposit.id: Sight(read_until=scanned_until) for deposit in deposits}
     if not followed:
         return sights
@@ -244,6 +247,7 @@ def read(reader: ChainReader, deposits: Sequence[Deposit], *, scanned_until: dat
             block=None if height is None else blocks.get(height),
             outrun=deposit.id in outrun,
             read_until=head.latest.time if deposit.by is Mode.TX else scanned_until,
+            next_block=next_block,
         )
     return sights | _witnessed(reader, followed, sights)
 

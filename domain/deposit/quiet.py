@@ -51,7 +51,8 @@ _PUT_OFF_RESTING = text(
             WHEN depth_needed = 0 THEN block_number > coalesce(:finalized, -1)
             ELSE :head - block_number + 1 < depth_needed END
           ELSE state IN ('credited', 'suspended', 'rejected')
-            AND :head - block_number + 1 <= :reorg_depth AND block_number > coalesce(:finalized, -1) END
+            AND (:head - block_number + 1 <= :reorg_depth AND block_number > coalesce(:finalized, -1)
+                 OR block_number >= (SELECT next_block FROM chain_cursors WHERE chain = :chain)) END
       LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     UPDATE deposits SET next_poll_at = CASE WHEN state = 'pending' THEN :pending_at ELSE :booked_at END,

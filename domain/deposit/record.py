@@ -42,7 +42,7 @@ def record(session: Session, read: Deposit, sight: Sight, *, now: datetime) -> N
     _note_inputs(session, deposit, sight, now)
     if deposit.current in IN_A_BLOCK:
         deposit.confirmations_seen = verdicts.confirmations(deposit, sight) or deposit.confirmations_seen
-    if verdicts.is_final(deposit, sight, now=now):
+    if verdicts.is_final(deposit, sight, now=now) and _is_as_scanned(session, deposit):
         deposit.final_at = now
     deposit.next_poll_at = next_poll(deposit, now=now)
 
@@ -57,6 +57,13 @@ def has_news(deposit: Deposit, sight: Sight, *, now: datetime) -> bool:
         or (deposit.current in OPEN and sight.chain_tx is not None and _is_news(deposit, sight.chain_tx))
         or verdicts.is_final(deposit, sight, now=now)
     )
+
+
+def _is_as_scanned(session: Session, deposit: Deposit) -> bool:
+    """The scan has not read another block in the place of the deposit's. It would not notice that this one goes."""
+    if deposit.block_number is None:
+        return True
+    return queries.stored_hash(session, deposit.chain, deposit.block_number) in (None, deposit.block_hash)
 
 
 def _facts(deposit: Deposit) -> tuple[object, ...]:

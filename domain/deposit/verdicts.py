@@ -35,6 +35,8 @@ class Sight:
     """Another transaction with the same nonce lies as deep as a credit would have to."""
     read_until: datetime | None = None
     """The chain has been read up to a block of this time."""
+    next_block: int | None = None
+    """The scan has not read this block yet, nor those above it; None on a chain that is not scanned."""
     witness: Witness | None = None
     """What two endpoints tell of it, or why they don't; None if they were not asked."""
 
@@ -290,6 +292,9 @@ def is_final(deposit: Deposit, sight: Sight, *, now: datetime) -> bool:
     if state not in (S.CREDITED, S.SUSPENDED, S.REJECTED) or sight.block is None:
         return False
     if sight.block.hash != deposit.block_hash:
+        return False
+    # A reorg that nobody should expect any more is noticed by the scan, and only in blocks that it has read.
+    if sight.next_block is not None and (deposit.block_number is None or deposit.block_number >= sight.next_block):
         return False
     depth = registry().chains[deposit.chain].reorg_depth
     return _is_finalized(deposit, sight) or confirmations(deposit, sight) > depth

@@ -6,9 +6,11 @@ The node makes the same block again from the same transactions, so each reorg he
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import delete, update
 
 from core.db import transaction
 from domain.deposit import service
+from domain.deposit.models import ChainBlock
 from ledger import accounts, balances
 from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, OWED, SUSPENSE, TENANT, Desk
 from tests.support.evm import COIN
@@ -156,3 +158,41 @@ def test_final_deposits_are_no_longer_read(desk: Desk) -> None:
     final = desk.settle(deposit, blocks=4)
     assert final.final_at is not None and final.next_poll_at is None
     assert service.poll(desk.reader) == 0
+
+
+def test_a_reorg_behind_the_finalized_tag_is_noticed_whether_the_scan_has_read_the_block_or_not(desk: Desk) -> None:
+    desk.by_address()
+    desk.scan()  # the scan has begun, and knows nothing of what follows
+    early, late = (desk.by_hash(desk.dev.send(desk.shared, ETHER)) for _ in range(2))
+    desk.dev.mine(5)
+    for _ in range(2):
+        desk.poll()
+    finalized = desk.reader.head().finalized
+    for deposit in map(desk.get, (early, late)):
+        assert finalized is not None and deposit.block_number is not None and deposit.block_number <= finalized
+        assert (deposit.state, deposit.final_at) == ("credited", None)
+    desk.dev.reorg(6)  # the later one's block and those above it
+    desk.poll()
+    assert [desk.get(each).state for each in (early, late)] == ["credited", "watching"]
+    desk.scan()
+    assert desk.poll(early).final_at is not None
+    desk.dev.reorg(8)
+    desk.scan()
+    assert desk.get(early).state == "watching"
+    assert desk.balance(ACCOUNT) == desk.balance(CUSTODY) == 0
+
+
+def test_what_the_scan_read_differently_is_not_final(desk: Desk) -> None:
+    desk.by_address()
+    desk.scan()
+    deposit = desk.by_hash(desk.dev.send(desk.shared, ETHER))
+    desk.dev.mine(5)
+    desk.poll()
+    desk.scan()
+    with transaction() as session:
+        block = desk.get(deposit).block_number
+        session.execute(update(ChainBlock).where(ChainBlock.number == block).values(hash="0x" + "ee" * 32))
+    assert desk.poll(deposit).final_at is None
+    with transaction() as session:
+        session.execute(delete(ChainBlock).where(ChainBlock.number == block))  # no longer kept
+    assert desk.poll(deposit).final_at is not None

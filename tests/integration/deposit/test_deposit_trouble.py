@@ -283,7 +283,7 @@ def test_what_changed_after_it_was_read_is_not_recorded(desk: Desk) -> None:
     chain_tx = desk.dev.send(desk.shared, ETHER)
     deposit = desk.by_hash(chain_tx)
     stale = desk.get(deposit)
-    sights = follow.read(desk.reader, [stale], scanned_until=None)
+    sights = follow.read(desk.reader, [stale], cursor=None)
     desk.look(deposit)
     desk.dev.reorg(2, keep=[(chain_tx, 0)])
     desk.poll()  # back to watching, in another incarnation

@@ -78,11 +78,11 @@ def verified(garbage: Callable[[Any], Reply]) -> Callable[[Any], Reply]:
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_garbage_is_a_transient_error(make_reader: MakeReader, regtest: RegtestChain, kind: str) -> None:
+def test_garbage_is_a_transient_error(make_bitcoin_reader: MakeReader, regtest: RegtestChain, kind: str) -> None:
     with fake_node(GARBAGE[kind]) as node:
-        need_transient(make_reader(node.url).head)
+        need_transient(make_bitcoin_reader(node.url).head)
     with fake_node(verified(GARBAGE[kind])) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         for read in READS.values():
             asked = len(node.bodies)
             need_transient(lambda read=read: read(reader, regtest))  # type: ignore[misc]
@@ -117,12 +117,12 @@ NONSENSE: list[Any] = [
     ],
 )
 def test_nonsense_for_one_method_is_a_transient_error(
-    make_reader: MakeReader, regtest: RegtestChain, what: str, method: str
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain, what: str, method: str
 ) -> None:
     """All else is answered truly, by a real node."""
     chain_tx = regtest.send((regtest.new_address(), UNITS))
     number = regtest.mine(2) - 1
-    inputs = make_reader().chain_txs([chain_tx])[chain_tx].inputs
+    inputs = make_bitcoin_reader().chain_txs([chain_tx])[chain_tx].inputs
     reads: dict[str, Callable[[BitcoinReader], Any]] = {
         "head": lambda reader: reader.head(),
         "blocks": lambda reader: reader.blocks([number]),
@@ -138,7 +138,7 @@ def test_nonsense_for_one_method_is_a_transient_error(
         return changing(method, lambda _: said[-1])(body, answers)
 
     with altered(regtest, change) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         for nonsense in NONSENSE:
             if method == "gettxout" and nonsense is None:
                 continue  # as it should be: it is spent
@@ -148,23 +148,23 @@ def test_nonsense_for_one_method_is_a_transient_error(
             assert node.methods.count(method) > asked
 
 
-def test_a_node_of_another_chain_is_not_believed(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_node_of_another_chain_is_not_believed(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     genesis = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"
 
     def answer(body: Any) -> Reply:
         return each(body, {"result": genesis})
 
     with fake_node(answer) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         with pytest.raises(WrongChainError, match=f"is a node of {MAIN}, not of {REGTEST}"):
             reader.head()
         assert set(node.methods) == {"getblockhash"}, "and is asked for nothing else"
 
 
-def test_the_next_node_is_asked(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_the_next_node_is_asked(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     chain_tx = regtest.send((regtest.new_address(), UNITS))
     with fake_node(GARBAGE["503"]) as broken:
-        reader = make_reader(broken.url, regtest.url)
+        reader = make_bitcoin_reader(broken.url, regtest.url)
         assert reader.head().latest.number == regtest.height
         assert reader.chain_txs([chain_tx])[chain_tx].status is TxStatus.MEMPOOL
 
@@ -173,14 +173,14 @@ def test_the_next_node_is_asked(make_reader: MakeReader, regtest: RegtestChain) 
 
 
 def test_user_and_password_of_the_url_are_used_and_never_shown(
-    make_reader: MakeReader, regtest: RegtestChain, capsys: pytest.CaptureFixture[str]
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scheme, _, rest = regtest.url.partition("://")
     _, _, host = rest.rpartition("@")
-    reader = make_reader(regtest.url)
+    reader = make_bitcoin_reader(regtest.url)
     assert reader.head().latest.number == regtest.height, "with the right one"
     password = rest.partition("@")[0].partition(":")[2]
-    wrong = make_reader(f"{scheme}://someone:hunter2hunter2@{host}")
+    wrong = make_bitcoin_reader(f"{scheme}://someone:hunter2hunter2@{host}")
     with structlog.testing.capture_logs() as logs:
         error = need_transient(wrong.head)
     assert "401" in str(error)
@@ -189,10 +189,10 @@ def test_user_and_password_of_the_url_are_used_and_never_shown(
         assert secret not in shown
 
 
-def test_a_password_that_the_node_repeats_is_struck_out(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_password_that_the_node_repeats_is_struck_out(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     answer = {"error": {"code": -1, "message": "bad auth bob:hunter2hunter2"}}
     with fake_node(lambda body: each(body, answer)) as node:
-        reader = make_reader(node.url.replace("://", "://bob:hunter2hunter2@"))
+        reader = make_bitcoin_reader(node.url.replace("://", "://bob:hunter2hunter2@"))
         assert "***" in str(need_transient(reader.head))
 
 
@@ -207,7 +207,7 @@ def test_a_password_that_the_node_repeats_is_struck_out(make_reader: MakeReader,
     ],
 )
 def test_a_node_that_looked_in_its_mempool_alone_proves_nothing(
-    make_reader: MakeReader, regtest: RegtestChain, message: str
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain, message: str
 ) -> None:
     def without_index(body: Any, answers: Any) -> Any:
         asked = {call["id"]: call["method"] for call in body}
@@ -217,18 +217,18 @@ def test_a_node_that_looked_in_its_mempool_alone_proves_nothing(
         return answers
 
     with altered(regtest, without_index) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         assert "txindex=1" in str(need_transient(lambda: reader.chain_txs([NEVER])))
         assert reader.scan(0, 3, [regtest.address]).blocks, "a scan needs no index"
 
 
 def test_what_stands_in_our_url_changes_no_meaning_of_what_a_node_says(
-    make_reader: MakeReader, regtest: RegtestChain
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain
 ) -> None:
     """Parts of the URL are struck out of texts that are shown: "No such *** or *** transaction"."""
     with altered(regtest, lambda _body, answers: answers) as node:
         url = node.url.replace("SECRETKEY123", "mempool/blockchain")
-        assert make_reader(url).chain_txs([NEVER])[NEVER].status is TxStatus.MISSING
+        assert make_bitcoin_reader(url).chain_txs([NEVER])[NEVER].status is TxStatus.MISSING
 
 
 def refusing(method: str, error: dict[str, Any]) -> Change:
@@ -256,26 +256,26 @@ REFUSALS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("error", REFUSALS)
 def test_any_other_refusal_proves_nothing(
-    make_reader: MakeReader, regtest: RegtestChain, error: dict[str, Any]
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain, error: dict[str, Any]
 ) -> None:
     with altered(regtest, refusing("getrawtransaction", error)) as node:
-        need_transient(lambda: make_reader(node.url).chain_txs([NEVER]))
+        need_transient(lambda: make_bitcoin_reader(node.url).chain_txs([NEVER]))
     with altered(regtest, refusing("getblockhash", error)) as node:
-        need_transient(lambda: make_reader(node.url).blocks([1]))
+        need_transient(lambda: make_bitcoin_reader(node.url).blocks([1]))
     with altered(regtest, refusing("gettxout", error)) as node:
-        need_transient(lambda: make_reader(node.url).spent([f"{NEVER}:0"]))
+        need_transient(lambda: make_bitcoin_reader(node.url).spent([f"{NEVER}:0"]))
 
 
-def test_what_core_never_shows_is_missing(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_what_core_never_shows_is_missing(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     error = {
         "code": -5,
         "message": "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved",
     }
     with altered(regtest, refusing("getrawtransaction", error)) as node:
-        assert make_reader(node.url).chain_txs([NEVER])[NEVER].status is TxStatus.MISSING
+        assert make_bitcoin_reader(node.url).chain_txs([NEVER])[NEVER].status is TxStatus.MISSING
 
 
-def test_a_transaction_of_a_stale_branch_is_missing(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_transaction_of_a_stale_branch_is_missing(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     """Core goes on knowing it: its block has -1 confirmations. Its inputs tell whether something took its place."""
     chain_tx = regtest.send((regtest.new_address(), UNITS))
     regtest.mine()
@@ -283,16 +283,16 @@ def test_a_transaction_of_a_stale_branch_is_missing(make_reader: MakeReader, reg
         "getblockheader", lambda header: header | {"confirmations": -1} if type(header) is dict else header
     )
     with altered(regtest, stale) as node:
-        found = make_reader(node.url).chain_txs([chain_tx])[chain_tx]
+        found = make_bitcoin_reader(node.url).chain_txs([chain_tx])[chain_tx]
     assert (found.status, found.block_hash, found.transfers) == (TxStatus.MISSING, None, ())
-    assert found.inputs == make_reader().chain_txs([chain_tx])[chain_tx].inputs
+    assert found.inputs == make_bitcoin_reader().chain_txs([chain_tx])[chain_tx].inputs
 
 
-def test_what_only_waits_has_spent_nothing(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_what_only_waits_has_spent_nothing(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     """Bitcoin Core would count its mempool in, unless it is told not to."""
     chain_tx = regtest.send((regtest.new_address(), UNITS))
     with altered(regtest, lambda _body, answers: answers) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         assert reader.spent(reader.chain_txs([chain_tx])[chain_tx].inputs) == frozenset()
         asked = [call["params"] for body in node.bodies for call in body if call["method"] == "gettxout"]
     assert asked and all(with_mempool is False for _, _, with_mempool in asked)

@@ -36,7 +36,7 @@ NEVER = "ab" * 32
 # --- lies ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_block_that_is_not_under_its_root_is_refused(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_block_that_is_not_under_its_root_is_refused(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     payee = regtest.new_address()
     regtest.send((payee, UNITS))
     number = regtest.mine()
@@ -48,14 +48,14 @@ def test_a_block_that_is_not_under_its_root_is_refused(make_reader: MakeReader, 
         return raw.replace(units, (10 * UNITS).to_bytes(8, "little").hex())
 
     with altered(regtest, changing("getblock", richer)) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         assert "merkle root" in str(need_transient(lambda: reader.scan(number, number, [payee])))
     with altered(regtest, changing("getblock", lambda _: block(number, [coinbase(number)])[1])) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         assert "another hash" in str(need_transient(lambda: reader.scan(number, number, [payee])))
 
 
-def test_a_transaction_that_was_changed_is_refused(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_transaction_that_was_changed_is_refused(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     chain_tx = regtest.send((regtest.new_address(), UNITS))
     regtest.mine()
     units = UNITS.to_bytes(8, "little").hex()
@@ -64,12 +64,12 @@ def test_a_transaction_that_was_changed_is_refused(make_reader: MakeReader, regt
         return told | {"hex": told["hex"].replace(units, "00e1f50500000000")}
 
     with altered(regtest, changing("getrawtransaction", richer)) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         assert "asked for" in str(need_transient(lambda: reader.chain_txs([chain_tx])))
 
 
 def test_a_transaction_that_is_not_in_the_block_it_is_said_to_be_in_is_refused(
-    make_reader: MakeReader, regtest: RegtestChain
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain
 ) -> None:
     """The worst lie: a payment that only waits, shown as if it were deep in the chain."""
     other = regtest.send((regtest.new_address(), UNITS))
@@ -89,24 +89,26 @@ def test_a_transaction_that_is_not_in_the_block_it_is_said_to_be_in_is_refused(
         return answers
 
     with altered(regtest, lie) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         assert f"no proof that {chain_tx} is in block" in str(need_transient(lambda: reader.chain_txs([chain_tx])))
     header = changing("getblockheader", lambda told: told | {"hash": NEVER})
     with altered(regtest, header) as node:
-        need_transient(lambda: make_reader(node.url).chain_txs([other]))
+        need_transient(lambda: make_bitcoin_reader(node.url).chain_txs([other]))
 
 
-def test_two_nodes_that_tell_it_differently_end_the_matter(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_two_nodes_that_tell_it_differently_end_the_matter(
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain
+) -> None:
     chain_tx = regtest.send((regtest.new_address(), UNITS))
     number = regtest.mine()
     regtest.mine(3)
     other_host = regtest.url.replace("127.0.0.1", "localhost")
-    assert make_reader(regtest.url, other_host).agreed([chain_tx])[chain_tx].block_number == number
+    assert make_bitcoin_reader(regtest.url, other_host).agreed([chain_tx])[chain_tx].block_number == number
     with pytest.raises(TransientError, match="no second endpoint"):
-        make_reader(regtest.url).agreed([chain_tx])
+        make_bitcoin_reader(regtest.url).agreed([chain_tx])
     shifted = changing("getblockheader", lambda told: told | {"height": number - 1} if type(told) is dict else told)
     with altered(regtest, shifted) as node, pytest.raises(DisagreementError):
-        make_reader(other_host, node.url).agreed([chain_tx])
+        make_bitcoin_reader(other_host, node.url).agreed([chain_tx])
 
 
 # --- a chain that changes, a node that goes away -------------------------------------------------------------------
@@ -127,7 +129,9 @@ class Once:
 
 
 @pytest.mark.parametrize("method", ["getblockhash", "getblock", "getblockheader"])
-def test_a_reorg_while_scanning_ends_the_scan(make_reader: MakeReader, regtest: RegtestChain, method: str) -> None:
+def test_a_reorg_while_scanning_ends_the_scan(
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain, method: str
+) -> None:
     payee = regtest.new_address()
     chain_tx = regtest.send((payee, UNITS))
     first = regtest.mine()
@@ -135,7 +139,7 @@ def test_a_reorg_while_scanning_ends_the_scan(make_reader: MakeReader, regtest: 
     addresses = [] if method == "getblockheader" else [payee]
     once = Once(method, lambda: regtest.undo(4, longer=2), nth=2 if method == "getblockhash" else 1)
     with altered(regtest, once) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         need_transient(lambda: reader.scan(first, first + 5, addresses))
         again = reader.scan(first, first + 5, [payee])
     assert [t.chain_tx for t in again.transfers] == [chain_tx]
@@ -143,10 +147,12 @@ def test_a_reorg_while_scanning_ends_the_scan(make_reader: MakeReader, regtest: 
 
 
 @pytest.mark.parametrize("what", ["chain_txs", "spent", "blocks"])
-def test_a_reorg_while_reading_ends_the_reading(make_reader: MakeReader, regtest: RegtestChain, what: str) -> None:
+def test_a_reorg_while_reading_ends_the_reading(
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain, what: str
+) -> None:
     chain_tx = regtest.send((regtest.new_address(), UNITS))
     number = regtest.mine()
-    inputs = make_reader().chain_txs([chain_tx])[chain_tx].inputs
+    inputs = make_bitcoin_reader().chain_txs([chain_tx])[chain_tx].inputs
     reads: dict[str, tuple[str, Callable[[BitcoinReader], Any]]] = {
         "chain_txs": ("getrawtransaction", lambda reader: reader.chain_txs([chain_tx])),
         "spent": ("gettxout", lambda reader: reader.spent(inputs)),
@@ -154,12 +160,12 @@ def test_a_reorg_while_reading_ends_the_reading(make_reader: MakeReader, regtest
     }
     method, read = reads[what]
     with altered(regtest, Once(method, lambda: regtest.undo(1))) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         need_transient(lambda: read(reader))
         read(reader)
 
 
-def test_blocks_of_two_forks_are_no_scan(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_blocks_of_two_forks_are_no_scan(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     """Each block is what its hash stands for, and the best one never changes; yet one does not follow the other."""
     number = regtest.mine(2)
     hash_, raw = block(number - 1, [coinbase(number - 1), payment((UNITS, SCRIPT))], parent=PARENT)
@@ -177,13 +183,13 @@ def test_blocks_of_two_forks_are_no_scan(make_reader: MakeReader, regtest: Regte
         return answers
 
     with altered(regtest, fork) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         for addresses in ([regtest.address], []):
             error = need_transient(lambda addresses=addresses: reader.scan(number - 1, number, addresses))  # type: ignore[misc]
             assert "changed under the scan" in str(error)
 
 
-def test_a_node_that_goes_away_in_a_scan(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_node_that_goes_away_in_a_scan(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     """The scan ends, or the next node does it all: never half of one and half of another."""
     payee = regtest.new_address()
     ids = []
@@ -198,28 +204,30 @@ def test_a_node_that_goes_away_in_a_scan(make_reader: MakeReader, regtest: Regte
         return (503, {}, b"") if served > 2 else answers
 
     with altered(regtest, dying) as node:
-        reader = make_reader(node.url)
+        reader = make_bitcoin_reader(node.url)
         need_transient(lambda: reader.scan(last - 3, last, [payee]))
         served = 0
-        both = make_reader(node.url, regtest.url).scan(last - 3, last, [payee])
+        both = make_bitcoin_reader(node.url, regtest.url).scan(last - 3, last, [payee])
     assert [t.chain_tx for t in both.transfers] == ids
     assert served > 2
 
 
-def test_a_scan_holds_one_block_at_a_time(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_scan_holds_one_block_at_a_time(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     last = regtest.mine(6)
     with altered(regtest, lambda _body, answers: answers) as node:
-        make_reader(node.url, scan_blocks_max=6).scan(last - 5, last, [regtest.address])
+        make_bitcoin_reader(node.url, scan_blocks_max=6).scan(last - 5, last, [regtest.address])
         blocks = [len(body) for body in node.bodies if any(call["method"] == "getblock" for call in body)]
         with pytest.raises(ValueError, match="at most 6"):
-            make_reader(node.url, scan_blocks_max=6).scan(last - 6, last, [])
+            make_bitcoin_reader(node.url, scan_blocks_max=6).scan(last - 6, last, [])
     assert blocks == [1] * 6, "each in a request of its own"
 
 
-def test_a_scan_beyond_the_head_is_refused(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_scan_beyond_the_head_is_refused(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     last = regtest.height
-    assert "does not have block" in str(need_transient(lambda: make_reader().scan(last, last + 1, [regtest.address])))
-    assert make_reader().blocks([last + 1, 2**31 - 1]) == {}
+    assert "does not have block" in str(
+        need_transient(lambda: make_bitcoin_reader().scan(last, last + 1, [regtest.address]))
+    )
+    assert make_bitcoin_reader().blocks([last + 1, 2**31 - 1]) == {}
 
 
 # --- configuration -------------------------------------------------------------------------------------------------
@@ -250,7 +258,7 @@ def test_a_wrong_configuration_is_refused(chain: str, assets: list[Asset], why: 
         reader_of(chain, *assets)
 
 
-def test_a_chain_without_its_coin_reports_unknown_money(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_a_chain_without_its_coin_reports_unknown_money(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     payee = regtest.new_address()
     chain_tx = regtest.send((payee, UNITS))
     number = regtest.mine()
@@ -263,7 +271,7 @@ def test_a_chain_without_its_coin_reports_unknown_money(make_reader: MakeReader,
     assert (found.chain_tx, found.asset, found.units) == (chain_tx, None, UNITS)
 
 
-def test_json_numbers_are_never_amounts(make_reader: MakeReader, regtest: RegtestChain) -> None:
+def test_json_numbers_are_never_amounts(make_bitcoin_reader: MakeReader, regtest: RegtestChain) -> None:
     """Amounts come from raw bytes: what the node says of them in decimals is not looked at."""
     chain_tx = regtest.send((regtest.new_address(), 12_345_678))
     regtest.mine()
@@ -272,6 +280,6 @@ def test_json_numbers_are_never_amounts(make_reader: MakeReader, regtest: Regtes
         return told | {"vout": json.loads(json.dumps(told["vout"]).replace("0.12345678", "0.1234567800000001"))}
 
     with altered(regtest, changing("getrawtransaction", other_values)) as node:
-        found = make_reader(node.url).chain_txs([chain_tx])[chain_tx]
+        found = make_bitcoin_reader(node.url).chain_txs([chain_tx])[chain_tx]
     assert found.transfers[0].units == 12_345_678
     assert Tx.parse(bytes.fromhex(regtest.raw(chain_tx))).vout[0].value == 12_345_678

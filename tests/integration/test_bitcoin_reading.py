@@ -13,8 +13,8 @@ UNITS = 1_000_000
 
 
 @pytest.fixture
-def reader(make_reader: MakeReader) -> BitcoinReader:
-    return make_reader()
+def reader(make_bitcoin_reader: MakeReader) -> BitcoinReader:
+    return make_bitcoin_reader()
 
 
 def one(reader: BitcoinReader, chain_tx: str) -> ChainTx:
@@ -109,8 +109,10 @@ def test_a_payment_that_is_outbid_twice_and_wins_after_all(reader: BitcoinReader
     assert [t.chain_tx for t in scanned(reader, number, payee, other)] == [first]
 
 
-def test_an_input_is_spent_from_the_block_of_its_spender_on(make_reader: MakeReader, regtest: RegtestChain) -> None:
-    reader = make_reader(reorg_depth=30)
+def test_an_input_is_spent_from_the_block_of_its_spender_on(
+    make_bitcoin_reader: MakeReader, regtest: RegtestChain
+) -> None:
+    reader = make_bitcoin_reader(reorg_depth=30)
     chain_tx = regtest.send((regtest.new_address(), UNITS))
     (spent,) = one(reader, chain_tx).inputs
     number = regtest.mine()
@@ -120,7 +122,7 @@ def test_an_input_is_spent_from_the_block_of_its_spender_on(make_reader: MakeRea
     assert reader.spent([spent]) == frozenset([spent])
     assert reader.spent([spent.upper()], block=number) == frozenset([spent.upper()]), "in the spelling that was asked"
     # Deeper than a reorg may reach nothing is looked at: it is as good as spent by then.
-    assert make_reader(reorg_depth=3).spent([spent], block=number - 1) == frozenset([spent])
+    assert make_bitcoin_reader(reorg_depth=3).spent([spent], block=number - 1) == frozenset([spent])
 
 
 def test_an_output_that_does_not_exist_is_not_spent(reader: BitcoinReader, regtest: RegtestChain) -> None:

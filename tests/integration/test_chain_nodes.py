@@ -68,24 +68,24 @@ class TestAScanInTheMiddleOfWhichANodeFails:
     @pytest.mark.parametrize("calls", [0, 2, 4])
     @pytest.mark.parametrize("trouble", TROUBLE)
     def test_the_next_one_tells_all_of_it(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: tuple[str, int, int], trouble: str, calls: int
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: tuple[str, int, int], trouble: str, calls: int
     ) -> None:
         payee, first, last = paid
-        undisturbed = make_reader().scan(first, last, [payee])
+        undisturbed = make_evm_reader().scan(first, last, [payee])
         with proxy(dev_chain.url, after(calls, TROUBLE[trouble])) as sick, proxy(dev_chain.url) as sound:
-            reader = make_reader(sick.url, sound.url, read_timeout=0.3)
+            reader = make_evm_reader(sick.url, sound.url, read_timeout=0.3)
             for _ in range(3):
                 assert reader.scan(first, last, [payee]) == undisturbed
-            alone = make_reader(sick.url, read_timeout=0.3)
+            alone = make_evm_reader(sick.url, read_timeout=0.3)
             with pytest.raises(TransientError):
                 alone.scan(first, last, [payee])
 
     @pytest.mark.parametrize("method", ["eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getLogs"])
     def test_a_node_that_lies_about_a_block_is_caught(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: tuple[str, int, int], method: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: tuple[str, int, int], method: str
     ) -> None:
         payee, first, last = paid
-        undisturbed = make_reader().scan(first, last, [payee])
+        undisturbed = make_evm_reader().scan(first, last, [payee])
         lie = {"hash": "0x" + "cd" * 32, "blockHash": "0x" + "cd" * 32}
 
         def change(result: Any) -> Any:
@@ -95,29 +95,29 @@ class TestAScanInTheMiddleOfWhichANodeFails:
             return result | lie if method != "eth_getBlockByNumber" or result["number"] == hex(first + 3) else result
 
         with proxy(dev_chain.url, changing(method, change)) as liar, proxy(dev_chain.url) as sound:
-            assert make_reader(liar.url, sound.url).scan(first, last, [payee]) == undisturbed
+            assert make_evm_reader(liar.url, sound.url).scan(first, last, [payee]) == undisturbed
             with pytest.raises(TransientError, match="changed under the scan"):
-                make_reader(liar.url).scan(first, last, [payee])
+                make_evm_reader(liar.url).scan(first, last, [payee])
 
     def test_an_answer_that_drips_is_not_waited_for(
-        self, dev_chain: DevChain, make_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(chain_http, "ANSWER_TIMEOUT_S", 0.5)
         with dripping() as drip:
-            reader = make_reader(drip, dev_chain.url, read_timeout=0.2)
+            reader = make_evm_reader(drip, dev_chain.url, read_timeout=0.2)
             started = time.monotonic()
             assert reader.head().latest.number == dev_chain.height
             # Each byte comes in time, so only the time for the whole of it ends this.
             assert 0.4 < time.monotonic() - started < 5
 
     def test_an_answer_without_end_is_not_read(
-        self, dev_chain: DevChain, make_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(chain_http, "ANSWER_BYTES_MAX", 100_000)
         with fake_node(lambda _: (200, {}, b" " * 200_000)) as endless:
             with pytest.raises(TransientError, match="more than 100000 bytes"):
-                make_reader(endless.url).head()
-            assert make_reader(endless.url, dev_chain.url).head().latest.number == dev_chain.height
+                make_evm_reader(endless.url).head()
+            assert make_evm_reader(endless.url, dev_chain.url).head().latest.number == dev_chain.height
 
 
 @contextmanager
@@ -157,9 +157,9 @@ def dripping() -> Iterator[str]:
 
 
 class TestTheBreaker:
-    def test_a_dead_node_costs_a_few_calls_and_no_more(self, dev_chain: DevChain, make_reader: MakeReader) -> None:
+    def test_a_dead_node_costs_a_few_calls_and_no_more(self, dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
         with fake_node(die) as dead, proxy(dev_chain.url) as sound:
-            reader = make_reader(dead.url, sound.url)
+            reader = make_evm_reader(dead.url, sound.url)
             with structlog.testing.capture_logs() as logs:
                 for _ in range(20):
                     reader.blocks([0])
@@ -169,16 +169,16 @@ class TestTheBreaker:
             assert sick.open_until is not None and sick.failing_since is not None and sick.failures == 3
             assert (well.calls, well.failures, well.open_until) == (20, 0, None)
 
-    def test_a_node_that_asked_to_be_left_alone_is(self, dev_chain: DevChain, make_reader: MakeReader) -> None:
+    def test_a_node_that_asked_to_be_left_alone_is(self, dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
         def busy(_: Any) -> Reply:
             return 429, {"Retry-After": "30"}, b""
 
         with fake_node(busy) as limited, proxy(dev_chain.url) as sound:
-            reader = make_reader(limited.url, sound.url)
+            reader = make_evm_reader(limited.url, sound.url)
             for _ in range(5):
                 reader.blocks([0])
             assert len(limited.bodies) == 1
-            alone = make_reader(limited.url)
+            alone = make_evm_reader(limited.url)
             for _ in range(3):
                 with pytest.raises(TransientError, match="limits our rate") as caught:
                     alone.blocks([0])
@@ -214,24 +214,24 @@ def behind(blocks: int) -> Callable[[Any, Any], Any]:
 
 class TestHeads:
     def test_a_node_that_lags_is_noticed_and_hides_no_payment(
-        self, dev_chain: DevChain, make_reader: MakeReader
+        self, dev_chain: DevChain, make_evm_reader: MakeReader
     ) -> None:
         dev_chain.mine(8)
         chain_tx = dev_chain.send(dev_chain.new_account(), 5)
         with proxy(dev_chain.url, behind(6)) as late, proxy(dev_chain.url) as sound:
-            reader = make_reader(late.url, sound.url, lag_blocks_max=5, head_age_max_s=0)
+            reader = make_evm_reader(late.url, sound.url, lag_blocks_max=5, head_age_max_s=0)
             assert reader.head().latest.number == dev_chain.height - 6  # nobody knows better yet
             assert reader.head().latest.number == dev_chain.height
             assert [node.trouble for node in reader.nodes()] == ["lags", None]
             assert reader.chain_txs([chain_tx])[chain_tx].status is TxStatus.SUCCEEDED
 
-    def test_a_node_that_stands_still_is_noticed(self, dev_chain: DevChain, make_reader: MakeReader) -> None:
+    def test_a_node_that_stands_still_is_noticed(self, dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
         dev_chain.mine(1)
         still = dev_chain.rpc("eth_getBlockByNumber", "latest", False) | {"timestamp": "0x6553f100"}
         stuck = changing("eth_getBlockByNumber", lambda _: still)
         now = lambda block: block | {"timestamp": hex(int(time.time()))}  # noqa: E731
         with proxy(dev_chain.url, stuck) as one, proxy(dev_chain.url, changing("eth_getBlockByNumber", now)) as other:
-            reader = make_reader(one.url, other.url, lag_blocks_max=1_000)
+            reader = make_evm_reader(one.url, other.url, lag_blocks_max=1_000)
             for _ in range(2):
                 reader.head()
             assert [node.trouble for node in reader.nodes()] == ["stalled", None]
@@ -239,16 +239,18 @@ class TestHeads:
 
 
 class TestAgreed:
-    def reader(self, make_reader: MakeReader, *nodes: FakeNode) -> EvmReader:
-        return make_reader(*(node.url.replace(ONE, host) for node, host in zip(nodes, (ONE, OTHER), strict=False)))
+    def reader(self, make_evm_reader: MakeReader, *nodes: FakeNode) -> EvmReader:
+        return make_evm_reader(*(node.url.replace(ONE, host) for node, host in zip(nodes, (ONE, OTHER), strict=False)))
 
     @pytest.fixture
     def chain_tx(self, dev_chain: DevChain, token: Token) -> str:
         return dev_chain.send_token(token.address, dev_chain.new_account(), 7)
 
-    def test_two_nodes_that_tell_the_same(self, dev_chain: DevChain, make_reader: MakeReader, chain_tx: str) -> None:
+    def test_two_nodes_that_tell_the_same(
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, chain_tx: str
+    ) -> None:
         with proxy(dev_chain.url) as one, proxy(dev_chain.url) as other:
-            reader = self.reader(make_reader, one, other)
+            reader = self.reader(make_evm_reader, one, other)
             assert reader.agreed([chain_tx]) == reader.chain_txs([chain_tx])
             assert "eth_getTransactionReceipt" in one.methods and "eth_getTransactionReceipt" in other.methods
             spelled = chain_tx.upper().replace("0X", "")
@@ -264,18 +266,20 @@ class TestAgreed:
         ],
     )
     def test_a_node_that_tells_something_else_stops_it(
-        self, dev_chain: DevChain, make_reader: MakeReader, chain_tx: str, method: str, lie: dict[str, Any] | None
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, chain_tx: str, method: str, lie: dict[str, Any] | None
     ) -> None:
         change = changing(method, lambda result: result | lie if lie is not None else None)
         with proxy(dev_chain.url) as one, proxy(dev_chain.url, change) as other:
-            reader = self.reader(make_reader, one, other)
+            reader = self.reader(make_evm_reader, one, other)
             with pytest.raises(DisagreementError, match=f"{ONE} and {OTHER} disagree"):
                 reader.agreed([chain_tx])
             assert [node.trouble for node in reader.nodes()] == ["disagrees", "disagrees"]
             # What needs no two witnesses goes on.
             assert reader.chain_txs([chain_tx])[chain_tx].status is TxStatus.SUCCEEDED
 
-    def test_another_block_is_another_story(self, dev_chain: DevChain, make_reader: MakeReader, chain_tx: str) -> None:
+    def test_another_block_is_another_story(
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, chain_tx: str
+    ) -> None:
         fork = {"blockHash": "0x" + "cd" * 32}
 
         def change(body: Any, answers: Any) -> Any:
@@ -290,25 +294,25 @@ class TestAgreed:
             return moved
 
         with proxy(dev_chain.url) as one, proxy(dev_chain.url, change) as other:
-            reader = self.reader(make_reader, one, other)
+            reader = self.reader(make_evm_reader, one, other)
             with pytest.raises(DisagreementError):
                 reader.agreed([chain_tx])
 
     def test_a_node_that_lags_is_no_witness_and_no_liar(
-        self, dev_chain: DevChain, make_reader: MakeReader, chain_tx: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, chain_tx: str
     ) -> None:
         with proxy(dev_chain.url) as one, proxy(dev_chain.url, behind(1)) as other:
-            reader = self.reader(make_reader, one, other)
+            reader = self.reader(make_evm_reader, one, other)
             with pytest.raises(TransientError, match=f"{OTHER} is behind {ONE}") as caught:
                 reader.agreed([chain_tx])
             assert not isinstance(caught.value, DisagreementError)
             assert [node.trouble for node in reader.nodes()] == [None, None]
 
     def test_one_node_under_two_ports_is_one_witness(
-        self, dev_chain: DevChain, make_reader: MakeReader, chain_tx: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, chain_tx: str
     ) -> None:
         with proxy(dev_chain.url) as one, proxy(dev_chain.url) as other:
-            reader = make_reader(one.url, other.url)
+            reader = make_evm_reader(one.url, other.url)
             with pytest.raises(TransientError, match="no second endpoint of another host"):
                 reader.agreed([chain_tx])
 
@@ -390,7 +394,7 @@ class TestRate:
         assert keys and not any("SECRETKEY123" in key for key in keys)
 
 
-def test_the_headers_of_a_node_are_sent_and_struck_out(dev_chain: DevChain, make_reader: MakeReader) -> None:
+def test_the_headers_of_a_node_are_sent_and_struck_out(dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
     seen: list[str | None] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -405,13 +409,13 @@ def test_the_headers_of_a_node_are_sent_and_struck_out(dev_chain: DevChain, make
 
 
 def test_readings_stay_whole_however_nodes_come_and_go(
-    dev_chain: DevChain, make_reader: MakeReader, paid: tuple[str, int, int]
+    dev_chain: DevChain, make_evm_reader: MakeReader, paid: tuple[str, int, int]
 ) -> None:
     """Three nodes that fail at random: each scan is the undisturbed one, or none."""
     import random
 
     payee, first, last = paid
-    undisturbed = make_reader().scan(first, last, [payee])
+    undisturbed = make_evm_reader().scan(first, last, [payee])
     rng = random.Random(7)
     found: list[Scan] = []
     with ExitStack() as stack:
@@ -428,7 +432,7 @@ def test_readings_stay_whole_however_nodes_come_and_go(
                     return answers
 
         urls = [stack.enter_context(proxy(dev_chain.url, unsteady)).url for _ in range(3)]
-        reader = make_reader(*urls)
+        reader = make_evm_reader(*urls)
         for _ in range(25):
             try:
                 found.append(reader.scan(first, last, [payee]))

@@ -50,15 +50,15 @@ class TestBatches:
     def test_a_node_that_takes_smaller_ones_is_asked_in_smaller_ones(
         self,
         dev_chain: DevChain,
-        make_reader: MakeReader,
+        make_evm_reader: MakeReader,
         paid: tuple[list[str], list[str], int, int],
         refusal: str,
         calls: int,
     ) -> None:
         payees, ids, first, last = paid
         with proxy(dev_chain.url, at_most(calls, REFUSALS[refusal])) as node:
-            reader = make_reader(node.url)
-            undisturbed = make_reader().chain_txs(ids)
+            reader = make_evm_reader(node.url)
+            undisturbed = make_evm_reader().chain_txs(ids)
             assert reader.chain_txs(ids) == undisturbed
             refused = sum(len(body) > calls for body in node.bodies)
             assert 1 <= refused <= 6 + len(node.bodies) // GROW_AFTER
@@ -66,21 +66,21 @@ class TestBatches:
             assert reader.chain_txs(ids) == undisturbed
             # It is remembered, and a little more is tried only now and then.
             assert sum(len(body) > calls for body in node.bodies) <= 1 + len(node.bodies) // GROW_AFTER
-            assert reader.scan(first, last, payees) == make_reader().scan(first, last, payees)
-            assert reader.head() == make_reader().head()
+            assert reader.scan(first, last, payees) == make_evm_reader().scan(first, last, payees)
+            assert reader.head() == make_evm_reader().head()
 
     def test_the_configuration_can_say_it(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: tuple[list[str], list[str], int, int]
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: tuple[list[str], list[str], int, int]
     ) -> None:
         payees, ids, first, last = paid
         with proxy(dev_chain.url) as node:
-            reader = make_reader(node.url, calls_max=7)
-            assert reader.chain_txs(ids) == make_reader().chain_txs(ids)
-            assert reader.scan(first, last, payees) == make_reader().scan(first, last, payees)
+            reader = make_evm_reader(node.url, calls_max=7)
+            assert reader.chain_txs(ids) == make_evm_reader().chain_txs(ids)
+            assert reader.scan(first, last, payees) == make_evm_reader().scan(first, last, payees)
             assert max(len(body) for body in node.bodies) == 7
 
     def test_a_call_that_is_refused_by_its_nature_makes_no_batch_smaller(
-        self, dev_chain: DevChain, make_reader: MakeReader
+        self, dev_chain: DevChain, make_evm_reader: MakeReader
     ) -> None:
         chain_tx = dev_chain.send(dev_chain.new_account(), 5)
 
@@ -90,7 +90,7 @@ class TestBatches:
             return answers
 
         with proxy(dev_chain.url, no_receipts) as node:
-            reader = make_reader(node.url)
+            reader = make_evm_reader(node.url)
             with pytest.raises(RefusedError):
                 reader.chain_txs([chain_tx] * 30)
             node.bodies.clear()
@@ -98,7 +98,7 @@ class TestBatches:
             assert len(node.bodies) == 1
 
     def test_what_is_refused_in_company_is_asked_again_alone(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: tuple[list[str], list[str], int, int]
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: tuple[list[str], list[str], int, int]
     ) -> None:
         """geth ends a batch whose answer has become too long: each call after that has an error of its own."""
         _, ids, _, _ = paid
@@ -108,30 +108,30 @@ class TestBatches:
             return [*answers[:5], *({"id": a["id"], "error": error} for a in answers[5:])]
 
         with proxy(dev_chain.url, too_long) as node:
-            assert make_reader(node.url).chain_txs(ids) == make_reader().chain_txs(ids)
+            assert make_evm_reader(node.url).chain_txs(ids) == make_evm_reader().chain_txs(ids)
 
-    def test_a_gateways_error_is_no_refusal(self, dev_chain: DevChain, make_reader: MakeReader) -> None:
+    def test_a_gateways_error_is_no_refusal(self, dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
         dev_chain.mine(12)
         answer = reply({"error": {"message": "upstream is away"}}, status=502)
         with proxy(dev_chain.url, lambda body, answers: answers if len(body) == 1 else answer) as node:
             with pytest.raises(TransientError) as caught:
-                make_reader(node.url).blocks(range(10))
+                make_evm_reader(node.url).blocks(range(10))
             assert not isinstance(caught.value, RefusedError) and len(node.bodies) == 2
 
     @pytest.mark.parametrize("status", [401, 402, 403])
     def test_a_key_that_is_used_up_is_no_refusal(
-        self, dev_chain: DevChain, make_reader: MakeReader, status: int
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, status: int
     ) -> None:
         answer = reply({"jsonrpc": "2.0", "id": 0, "error": {"code": -32002, "message": "rejected"}}, status=status)
         with fake_node(lambda _: answer) as used_up, proxy(dev_chain.url) as sound:
-            reader = make_reader(used_up.url, sound.url)
+            reader = make_evm_reader(used_up.url, sound.url)
             for _ in range(6):
                 assert reader.blocks([0, 1])
             assert len(used_up.bodies) == 3 and reader.nodes()[0].open_until is not None
 
 
 class TestRanges:
-    def test_the_range_that_worked_is_remembered(self, dev_chain: DevChain, make_reader: MakeReader) -> None:
+    def test_the_range_that_worked_is_remembered(self, dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
         last = dev_chain.mine(40)
 
         def limit(body: Any, answers: Any) -> Any:
@@ -146,20 +146,20 @@ class TestRanges:
             return sum(any(call["method"] == "eth_getLogs" for call in body) for body in node.bodies)
 
         with proxy(dev_chain.url, limit) as node:
-            reader, payee = make_reader(node.url), dev_chain.new_account()
+            reader, payee = make_evm_reader(node.url), dev_chain.new_account()
             reader.scan(last - 39, last, [payee])
             before = requests(node)
             reader.scan(last - 39, last, [payee])
             assert requests(node) - before <= 40 // 5 + 1 < before
 
     def test_a_node_without_batches_is_asked_for_each_block_by_its_hash(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: tuple[list[str], list[str], int, int]
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: tuple[list[str], list[str], int, int]
     ) -> None:
         """Or its logs could come from a machine that lacks the block, and nothing would vouch for them."""
         payees, _, first, last = paid
         with proxy(dev_chain.url, at_most(1, REFUSALS["HTTP 400"])) as node:
-            reader = make_reader(node.url)
-            assert reader.scan(first, last, payees) == make_reader().scan(first, last, payees)
+            reader = make_evm_reader(node.url)
+            assert reader.scan(first, last, payees) == make_evm_reader().scan(first, last, payees)
             alone = [body[0] for body in node.bodies if len(body) == 1 and body[0]["method"] == "eth_getLogs"]
             assert len(alone) == last - first + 1 and all("blockHash" in call["params"][0] for call in alone)
 
@@ -173,29 +173,29 @@ class TestThousandsOfAddresses:
     def test_every_transfer_of_the_known_tokens_is_fetched_and_looked_through(
         self,
         dev_chain: DevChain,
-        make_reader: MakeReader,
+        make_evm_reader: MakeReader,
         token: Token,
         paid: tuple[list[str], list[str], int, int],
         crowd: list[str],
     ) -> None:
         payees, _, first, last = paid
         with proxy(dev_chain.url) as node:
-            found = make_reader(node.url).scan(first, last, [*payees, *crowd])
+            found = make_evm_reader(node.url).scan(first, last, [*payees, *crowd])
             (asked,) = [call["params"][0] for body in node.bodies for call in body if call["method"] == "eth_getLogs"]
-        assert found == make_reader().scan(first, last, payees)
+        assert found == make_evm_reader().scan(first, last, payees)
         assert asked["address"] == [token.address.lower()] and len(asked["topics"]) == 1
 
     def test_unknown_tokens_stay_unseen_there(
-        self, dev_chain: DevChain, make_reader: MakeReader, crowd: list[str]
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, crowd: list[str]
     ) -> None:
         fake, payee = dev_chain.deploy("TestToken", "Tether USD", "USDT", 6, 10**18), dev_chain.new_account()
         dev_chain.send_token(fake, payee, 5)
         here = dev_chain.height
-        assert [t.asset for t in make_reader().scan(here, here, [payee]).transfers] == [None]
-        assert make_reader().scan(here, here, [payee, *crowd]).transfers == ()
+        assert [t.asset for t in make_evm_reader().scan(here, here, [payee]).transfers] == [None]
+        assert make_evm_reader().scan(here, here, [payee, *crowd]).transfers == ()
 
     def test_a_log_of_another_contract_is_nonsense_there(
-        self, dev_chain: DevChain, make_reader: MakeReader, crowd: list[str]
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, crowd: list[str]
     ) -> None:
         fake, payee = dev_chain.deploy("TestToken", "Tether USD", "USDT", 6, 10**18), dev_chain.new_account()
         dev_chain.send_token(fake, payee, 5)
@@ -203,12 +203,12 @@ class TestThousandsOfAddresses:
         logs = dev_chain.rpc("eth_getLogs", {"fromBlock": hex(here), "toBlock": hex(here)})
         foreign = changing("eth_getLogs", lambda _: logs)
         with proxy(dev_chain.url, foreign) as node, pytest.raises(TransientError, match="not asked for"):
-            make_reader(node.url).scan(here, here, [payee, *crowd])
+            make_evm_reader(node.url).scan(here, here, [payee, *crowd])
 
     def test_a_node_that_refuses_so_many_logs_is_asked_for_fewer_blocks(
         self,
         dev_chain: DevChain,
-        make_reader: MakeReader,
+        make_evm_reader: MakeReader,
         paid: tuple[list[str], list[str], int, int],
         crowd: list[str],
     ) -> None:
@@ -220,5 +220,5 @@ class TestThousandsOfAddresses:
             return [{"id": a["id"], "error": error} if a["id"] in logs and len(a["result"]) > 4 else a for a in answers]
 
         with proxy(dev_chain.url, limit) as node:
-            found = make_reader(node.url).scan(first, last, [*payees, *crowd])
-        assert found == make_reader().scan(first, last, payees)
+            found = make_evm_reader(node.url).scan(first, last, [*payees, *crowd])
+        assert found == make_evm_reader().scan(first, last, payees)

@@ -112,8 +112,8 @@ def test_a_scanned_transfer_knows_its_time(dev_chain: DevChain, reader: EvmReade
     assert transfer.block_time == reader.blocks([here])[here].time
 
 
-def test_ranges_that_are_none_or_too_long_are_refused(dev_chain: DevChain, make_reader: MakeReader) -> None:
-    reader = make_reader(scan_blocks_max=5)
+def test_ranges_that_are_none_or_too_long_are_refused(dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
+    reader = make_evm_reader(scan_blocks_max=5)
     last = dev_chain.mine(6)
     assert len(reader.scan(last - 4, last, []).blocks) == 5
     for first, end in [(last - 5, last), (last, last - 1), (-1, 2)]:
@@ -127,7 +127,7 @@ def test_a_block_that_the_node_lacks_fails_the_scan(dev_chain: DevChain, reader:
 
 
 def test_many_addresses_and_blocks_cost_a_few_requests(
-    dev_chain: DevChain, make_reader: MakeReader, token: Token
+    dev_chain: DevChain, make_evm_reader: MakeReader, token: Token
 ) -> None:
     watched = [dev_chain.new_account() for _ in range(450)]
     first = dev_chain.height + 1
@@ -137,7 +137,7 @@ def test_many_addresses_and_blocks_cost_a_few_requests(
     last = dev_chain.mine(14)
     assert last - first + 1 == 20
     with proxy(dev_chain.url) as node:
-        scan = make_reader(node.url).scan(first, last, watched)
+        scan = make_evm_reader(node.url).scan(first, last, watched)
         assert len(node.bodies) == 1 + 2 + 1 + 1  # chain id, blocks, receipts, logs
         assert node.methods.count("eth_getLogs") == 3
     assert len(scan.transfers) == 6
@@ -146,7 +146,7 @@ def test_many_addresses_and_blocks_cost_a_few_requests(
 @pytest.mark.parametrize("limit", [1, 3, 7])
 @pytest.mark.parametrize("whole_request", [False, True], ids=["one call refused", "HTTP 400"])
 def test_a_range_the_node_refuses_is_read_in_parts(
-    dev_chain: DevChain, make_reader: MakeReader, token: Token, emitter: str, limit: int, *, whole_request: bool
+    dev_chain: DevChain, make_evm_reader: MakeReader, token: Token, emitter: str, limit: int, *, whole_request: bool
 ) -> None:
     watched = [dev_chain.new_account() for _ in range(3)]
     first, last, _ = activity(dev_chain, token, emitter, watched, seed=limit, steps=15)
@@ -168,10 +168,10 @@ def test_a_range_the_node_refuses_is_read_in_parts(
         return changed
 
     with proxy(dev_chain.url, refuse) as node:
-        assert make_reader(node.url).scan(first, last, watched) == make_reader().scan(first, last, watched)
+        assert make_evm_reader(node.url).scan(first, last, watched) == make_evm_reader().scan(first, last, watched)
 
 
-def test_a_refusal_that_no_splitting_mends_ends_soon(dev_chain: DevChain, make_reader: MakeReader) -> None:
+def test_a_refusal_that_no_splitting_mends_ends_soon(dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
     last = dev_chain.mine(64)
 
     def refuse(body: Any, answers: Any) -> Any:
@@ -181,12 +181,12 @@ def test_a_refusal_that_no_splitting_mends_ends_soon(dev_chain: DevChain, make_r
 
     with proxy(dev_chain.url, refuse) as node:
         with pytest.raises(TransientError, match="not available"):
-            make_reader(node.url).scan(last - 63, last, [dev_chain.new_account()])
+            make_evm_reader(node.url).scan(last - 63, last, [dev_chain.new_account()])
         assert node.methods.count("eth_getLogs") == 7 + 2  # then by the block's hash, and at last for known tokens only
 
 
 def test_a_block_filled_with_worthless_tokens_hides_no_payment(
-    dev_chain: DevChain, make_reader: MakeReader, token: Token, emitter: str
+    dev_chain: DevChain, make_evm_reader: MakeReader, token: Token, emitter: str
 ) -> None:
     payee = dev_chain.new_account()
     with dev_chain.no_mining():
@@ -201,7 +201,7 @@ def test_a_block_filled_with_worthless_tokens_hides_no_payment(
         return [{"id": a["id"], "error": error} if a["id"] in logs and len(a["result"]) > 10 else a for a in answers]
 
     with proxy(dev_chain.url, refuse) as node:
-        found = make_reader(node.url).scan(last - 3, last, [payee]).transfers
+        found = make_evm_reader(node.url).scan(last - 3, last, [payee]).transfers
     assert [(each.chain_tx, each.asset, each.units) for each in found] == [(paid, token.asset, 5)]
 
 
@@ -215,13 +215,15 @@ class TestTheChainChangesUnderTheScan:
         dev_chain.send(payee, 5)
         return payee
 
-    def check(self, dev_chain: DevChain, make_reader: MakeReader, paid: str, change: Callable[[Any, Any], Any]) -> None:
+    def check(
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str, change: Callable[[Any, Any], Any]
+    ) -> None:
         with proxy(dev_chain.url, change) as node, pytest.raises(TransientError, match="changed under the scan"):
-            make_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])
+            make_evm_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])
 
     @pytest.mark.parametrize("before", ["eth_getTransactionReceipt", "eth_getLogs"])
     def test_a_real_reorg_between_two_requests(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: str, before: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str, before: str
     ) -> None:
         # With only the token's transfer gone there is no log to contradict the blocks: the last block's hash does.
         done: list[bool] = []
@@ -237,29 +239,33 @@ class TestTheChainChangesUnderTheScan:
                 http_answers("anvil_reorg", 2, [])
             return answers
 
-        self.check(dev_chain, make_reader, paid, reorg_after)
+        self.check(dev_chain, make_evm_reader, paid, reorg_after)
         assert done
 
-    def test_a_log_of_another_block(self, dev_chain: DevChain, make_reader: MakeReader, paid: str) -> None:
+    def test_a_log_of_another_block(self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str) -> None:
         other = changing("eth_getLogs", lambda logs: [log | {"blockHash": "0x" + "cd" * 32} for log in logs])
-        self.check(dev_chain, make_reader, paid, other)
+        self.check(dev_chain, make_evm_reader, paid, other)
 
-    def test_a_log_of_a_block_outside_the_range(self, dev_chain: DevChain, make_reader: MakeReader, paid: str) -> None:
+    def test_a_log_of_a_block_outside_the_range(
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str
+    ) -> None:
         self.check(
             dev_chain,
-            make_reader,
+            make_evm_reader,
             paid,
             changing("eth_getLogs", lambda logs: [x | {"blockNumber": "0x1"} for x in logs]),
         )
 
-    def test_a_receipt_that_is_gone(self, dev_chain: DevChain, make_reader: MakeReader, paid: str) -> None:
-        self.check(dev_chain, make_reader, paid, changing("eth_getTransactionReceipt", lambda _: None))
+    def test_a_receipt_that_is_gone(self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str) -> None:
+        self.check(dev_chain, make_evm_reader, paid, changing("eth_getTransactionReceipt", lambda _: None))
 
-    def test_a_block_with_another_parent(self, dev_chain: DevChain, make_reader: MakeReader, paid: str) -> None:
+    def test_a_block_with_another_parent(self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str) -> None:
         other = changing("eth_getBlockByNumber", lambda block: block | {"parentHash": "0x" + "cd" * 32})
-        self.check(dev_chain, make_reader, paid, other)
+        self.check(dev_chain, make_evm_reader, paid, other)
 
-    def test_a_lagging_node_that_has_no_logs_yet(self, dev_chain: DevChain, make_reader: MakeReader, paid: str) -> None:
+    def test_a_lagging_node_that_has_no_logs_yet(
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str
+    ) -> None:
         """The request for logs reaches a node behind the balancer that lacks the newest block: it finds no logs."""
 
         def lag(body: Any, answers: Any) -> Any:
@@ -268,17 +274,17 @@ class TestTheChainChangesUnderTheScan:
                 return [a | {"result": r} for a, r in zip(answers, results, strict=True)]
             return answers
 
-        self.check(dev_chain, make_reader, paid, lag)
+        self.check(dev_chain, make_evm_reader, paid, lag)
 
     def test_a_log_for_somebody_else_is_nonsense(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: str, token: Token
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str, token: Token
     ) -> None:
         dev_chain.send_token(token.address, dev_chain.new_account(), 5)
         here = dev_chain.height
         logs = dev_chain.rpc("eth_getLogs", {"fromBlock": hex(here), "toBlock": hex(here)})
         foreign = changing("eth_getLogs", lambda _: logs)
         with proxy(dev_chain.url, foreign) as node, pytest.raises(TransientError, match="not asked for"):
-            make_reader(node.url).scan(here, here, [paid])
+            make_evm_reader(node.url).scan(here, here, [paid])
 
     @pytest.mark.parametrize(
         "lie",
@@ -290,20 +296,20 @@ class TestTheChainChangesUnderTheScan:
         ids=["removed", "twice", "no data"],
     )
     def test_logs_that_can_not_be_fail_the_scan_and_hide_nothing(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: str, lie: Callable[[Any], Any]
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str, lie: Callable[[Any], Any]
     ) -> None:
         with (
             proxy(dev_chain.url, changing("eth_getLogs", lie)) as node,
             pytest.raises(TransientError, match=r"a log|log's"),
         ):
-            make_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])
+            make_evm_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])
 
     def test_a_receipt_without_a_status_fails_the_scan_and_hides_no_payment(
-        self, dev_chain: DevChain, make_reader: MakeReader, paid: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, paid: str
     ) -> None:
         def half(receipt: Any) -> Any:
             return {key: value for key, value in receipt.items() if key != "status"}
 
         change = changing("eth_getTransactionReceipt", half)
         with proxy(dev_chain.url, change) as node, pytest.raises(TransientError, match="changed under the scan"):
-            make_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])
+            make_evm_reader(node.url).scan(dev_chain.height - 1, dev_chain.height, [paid])

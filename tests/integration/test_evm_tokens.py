@@ -35,11 +35,11 @@ class TestFeeOnTransfer:
         return dev_chain.deploy("SilentFeeToken", "Silent", "SIL", 6, 10**18, 250)
 
     @pytest.fixture
-    def reader(self, make_reader: MakeReader, silent: str) -> EvmReader:
-        return make_reader(more=[asset(silent, fee_on_transfer=True)])
+    def reader(self, make_evm_reader: MakeReader, silent: str) -> EvmReader:
+        return make_evm_reader(more=[asset(silent, fee_on_transfer=True)])
 
     def test_what_arrived_is_told_and_not_what_was_sent(
-        self, dev_chain: DevChain, make_reader: MakeReader, reader: EvmReader, silent: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, reader: EvmReader, silent: str
     ) -> None:
         payee = dev_chain.new_account()
         first = dev_chain.height + 1
@@ -48,7 +48,7 @@ class TestFeeOnTransfer:
         scanned = reader.scan(first, dev_chain.height, [payee]).transfers
         assert [t.units for t in scanned] == [975, 1_950] and dev_chain.balance(payee, token=silent) == 2_925
         # Who does not list it as such is told what its log says.
-        trusting = make_reader(more=[asset(silent)])
+        trusting = make_evm_reader(more=[asset(silent)])
         assert units(trusting, ids[0], payee) == [1_000]
 
     def test_several_in_one_block_are_never_more_than_the_balance_grew(
@@ -95,23 +95,23 @@ class TestFeeOnTransfer:
         assert units(reader, own, payee) == [0]
         assert units(reader, paid, payee)[0] <= 975
 
-    def test_an_honest_token_is_told_as_before(self, dev_chain: DevChain, make_reader: MakeReader) -> None:
+    def test_an_honest_token_is_told_as_before(self, dev_chain: DevChain, make_evm_reader: MakeReader) -> None:
         honest = dev_chain.deploy("FeeToken", "Fee", "FEE", 6, 10**18, 250)
         payee = dev_chain.new_account()
-        reader = make_reader(more=[asset(honest, fee_on_transfer=True)])
+        reader = make_evm_reader(more=[asset(honest, fee_on_transfer=True)])
         assert units(reader, dev_chain.send_token(honest, payee, 1_000), payee) == [975]
 
     def test_plain_tokens_cost_no_more_for_it(
-        self, dev_chain: DevChain, make_reader: MakeReader, token: Token, silent: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, token: Token, silent: str
     ) -> None:
         chain_tx = dev_chain.send_token(token.address, dev_chain.new_account(), 5)
         with proxy(dev_chain.url) as node:
-            reader = make_reader(node.url, more=[asset(silent, fee_on_transfer=True)])
+            reader = make_evm_reader(node.url, more=[asset(silent, fee_on_transfer=True)])
             assert reader.chain_txs([chain_tx])[chain_tx].status is TxStatus.SUCCEEDED
             assert "eth_call" not in node.methods and len(node.bodies) == 2
 
     def test_a_node_without_the_state_is_asked_no_further(
-        self, dev_chain: DevChain, make_reader: MakeReader, silent: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, silent: str
     ) -> None:
         payee = dev_chain.new_account()
         chain_tx = dev_chain.send_token(silent, payee, 1_000)
@@ -124,10 +124,10 @@ class TestFeeOnTransfer:
 
         with proxy(dev_chain.url, pruned) as node:
             with pytest.raises(RefusedError, match="missing trie node"):
-                make_reader(node.url, more=listed).chain_txs([chain_tx])
+                make_evm_reader(node.url, more=listed).chain_txs([chain_tx])
             with pytest.raises(RefusedError, match="missing trie node"):
-                make_reader(node.url, more=listed).scan(dev_chain.height, dev_chain.height, [payee])
-            archive = make_reader(node.url, dev_chain.url, more=listed)
+                make_evm_reader(node.url, more=listed).scan(dev_chain.height, dev_chain.height, [payee])
+            archive = make_evm_reader(node.url, dev_chain.url, more=listed)
             assert units(archive, chain_tx, payee) == [975]
 
     @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ class TestFeeOnTransfer:
         ids=["reverts", "invalid", "no contract any more", "no number"],
     )
     def test_a_token_that_does_not_tell_balances_stops_nobody_else(
-        self, dev_chain: DevChain, make_reader: MakeReader, token: Token, silent: str, broken: dict[str, Any]
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, token: Token, silent: str, broken: dict[str, Any]
     ) -> None:
         payee, first = dev_chain.new_account(), dev_chain.height + 1
         ids = [dev_chain.send_token(silent, payee, 1_000), dev_chain.send_token(token.address, payee, 5)]
@@ -155,17 +155,17 @@ class TestFeeOnTransfer:
             return [{"id": a["id"]} | broken if a["id"] in theirs else a for a in answers]
 
         with proxy(dev_chain.url, failing) as node:
-            reader = make_reader(node.url, more=[asset(silent, fee_on_transfer=True)])
+            reader = make_evm_reader(node.url, more=[asset(silent, fee_on_transfer=True)])
             assert [units(reader, chain_tx, payee) for chain_tx in ids] == [[0], [5]]
             assert [t.units for t in reader.scan(first, dev_chain.height, [payee]).transfers] == [0, 5]
 
     def test_a_log_that_vanished_meanwhile_fails_the_reading(
-        self, dev_chain: DevChain, make_reader: MakeReader, silent: str
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, silent: str
     ) -> None:
         payee = dev_chain.new_account()
         chain_tx = dev_chain.send_token(silent, payee, 1_000)
         with proxy(dev_chain.url, changing("eth_getLogs", lambda _: [])) as node:
-            reader = make_reader(node.url, more=[asset(silent, fee_on_transfer=True)])
+            reader = make_evm_reader(node.url, more=[asset(silent, fee_on_transfer=True)])
             with pytest.raises(TransientError, match="changed under the reading"):
                 reader.chain_txs([chain_tx])
 
@@ -186,10 +186,10 @@ class TestFeeOnTransfer:
 class TestWrappedCoin:
     @pytest.mark.parametrize("both", [False, True], ids=["like WETH9", "with both events"])
     def test_wrapping_is_counted_at_most_once(
-        self, dev_chain: DevChain, make_reader: MakeReader, *, both: bool
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, *, both: bool
     ) -> None:
         wrapped = dev_chain.deploy("WrappedCoin", both)
-        reader = make_reader(more=[asset(wrapped)])
+        reader = make_evm_reader(more=[asset(wrapped)])
         payee = dev_chain.new_account(units=10**18)
         first = dev_chain.height + 1
         ids = [

@@ -33,7 +33,7 @@ def nothing_waits(regtest: RegtestChain) -> Iterator[None]:
 
 
 @pytest.fixture
-def make_reader(regtest: RegtestChain, nothing_waits: None) -> MakeReader:
+def make_bitcoin_reader(regtest: RegtestChain, nothing_waits: None) -> MakeReader:
     """Of the node, or of those at these URLs."""
 
     def make(*urls: str, scan_blocks_max: int = 200, reorg_depth: int = 30, read_timeout: float = 20) -> BitcoinReader:

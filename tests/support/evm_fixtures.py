@@ -29,7 +29,7 @@ def dev_chain(evm_node: Anvil) -> Iterator[DevChain]:
 
 @pytest.fixture(scope="session")
 def token(evm_node: Anvil) -> Token:
-    """The one ERC-20 in the registry of `make_reader`."""
+    """The one ERC-20 in the registry of `make_evm_reader`."""
     with DevChain(evm_node.url) as chain:
         address = chain.deploy("TestToken", "Tether USD", "USDT", 6, 10**18)
     return Token(address=address, asset=f"{CHAIN}/erc20:{address.lower()}")
@@ -42,7 +42,7 @@ def emitter(evm_node: Anvil) -> str:
 
 
 @pytest.fixture
-def make_reader(evm_node: Anvil, token: Token) -> MakeReader:
+def make_evm_reader(evm_node: Anvil, token: Token) -> MakeReader:
     def make(
         *urls: str,
         id: str = CHAIN,  # noqa: A002
@@ -68,5 +68,5 @@ def make_reader(evm_node: Anvil, token: Token) -> MakeReader:
 
 
 @pytest.fixture
-def reader(make_reader: MakeReader) -> EvmReader:
-    return make_reader()
+def reader(make_evm_reader: MakeReader) -> EvmReader:
+    return make_evm_reader()

@@ -1,6 +1,8 @@
 # Everything runs in .venv, which `setup` makes from python3 alone. `make` alone lists what there is.
 PYTHON ?= python3
 RUN := .venv/bin/python
+# Tests wait more than they compute, for processes to start and blocks to come: more at once than there are cores.
+TESTS_AT_ONCE ?= $(shell expr $$(nproc) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test check bench faults soak lock migrate clean
@@ -21,7 +23,7 @@ demo: setup ## Real deposits on a real chain, checked to the last unit (ARGS=--k
 	@$(RUN) -m local.demo $(ARGS)
 
 test: setup ## All tests but the long campaigns
-	@.venv/bin/pytest -m "not faults and not soak"
+	@.venv/bin/pytest -n $(TESTS_AT_ONCE) --dist loadfile -m "not faults and not soak"
 
 check: setup ## Format, lint, types, import rules, migrations, generated files
 	@$(RUN) -m local.check

@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 
 from chains.aptos import parse
-from chains.aptos.parse import Json, Ledger, Span
+from chains.aptos.parse import Ledger, Span
 from chains.base import Block
 from chains.errors import MalformedError, RefusedError
+from chains.fields import Json, listing, mapping
 from chains.http import HttpEndpoint
 from core.errors import TransientError
 
@@ -70,13 +71,13 @@ class AptosEndpoint(HttpEndpoint):
 
     def chain_tx(self, id_: str) -> Json | None:
         raw = self._read(f"/transactions/by_hash/{id_}", absent=_NO_CHAIN_TX)
-        return None if raw is None else parse.mapping(raw)
+        return None if raw is None else mapping(raw)
 
     def page(self, first: int, count: int) -> list[Json]:
         """One transaction at least, and at most as many as asked, from version `first` on, without a gap."""
-        raw = parse.listing(self._read("/transactions", {"start": str(first), "limit": str(count)}))
-        found = [parse.mapping(one) for one in raw]
-        versions = [parse.u64(one.get("version")) for one in found]
+        raw = listing(self._read("/transactions", {"start": str(first), "limit": str(count)}))
+        found = [mapping(one) for one in raw]
+        versions = [parse.number_of(one.get("version")) for one in found]
         if not found or len(found) > count or versions != list(range(first, first + len(found))):
             raise MalformedError(f"asked for {count} transactions from version {first}, told of {versions!r:.80}")
         return found

@@ -5,16 +5,13 @@ What moved is in `transfers.py`.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from chains.aptos.objects import long
 from chains.base import Block, ChainTx, TxStatus
 from chains.errors import MalformedError
-
-Json = Mapping[str, Any]
+from chains.fields import U64_MAX, Json, bounded, listing, mapping, prefixed_hash, text, time_of
 
 USER = "user_transaction"
 PENDING = "pending_transaction"
@@ -24,10 +21,9 @@ METADATA = "block_metadata_transaction"
 SEQUENCE_NUMBER_NONE = 2**64 - 1
 """What an orderless transaction (AIP-123) has for one: a nonce keeps it from being used twice."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND, _MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
 _U64 = re.compile(r"[0-9]{1,20}", re.ASCII)
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{1,64}")
-_HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 _NEW_BLOCK = ("0x1::block::NewBlockEvent", "0x1::block::NewBlock")
 
 
@@ -48,23 +44,16 @@ class Ledger:
     version: int
 
 
-def mapping(value: object) -> Json:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{value!r:.80} is not an object")
-    return value
-
-
-def listing(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise MalformedError(f"{value!r:.80} is not a list")
-    return value
-
-
 def u64(value: object) -> int:
     """A number as nodes spell it: a string, since JavaScript knows no 64 bits."""
     if not isinstance(value, str) or not _U64.fullmatch(value):
         raise MalformedError(f"{value!r:.80} is not a number")
-    return int(value)
+    return bounded(int(value), U64_MAX)
+
+
+def number_of(value: object) -> int:
+    """Of a block, or of a version."""
+    return bounded(u64(value))
 
 
 def address(value: object) -> str:
@@ -74,33 +63,21 @@ def address(value: object) -> str:
     return long(value)
 
 
-def hash_of(value: object) -> str:
-    if not isinstance(value, str) or not _HASH.fullmatch(value):
-        raise MalformedError(f"{value!r:.80} is not a hash")
-    return value.lower()
-
-
-def text(value: object) -> str:
-    if not isinstance(value, str):
-        raise MalformedError(f"{value!r:.80} is not a text")
-    return value
-
-
 def ledger(value: object) -> Ledger:
     raw = mapping(value)
     chain_id = raw.get("chain_id")
     if type(chain_id) is not int:
         raise MalformedError(f"{chain_id!r:.80} is not a chain id")
-    return Ledger(chain_id, u64(raw.get("ledger_version")))
+    return Ledger(chain_id, number_of(raw.get("ledger_version")))
 
 
 def span(value: object) -> Span:
     """A block without its transactions, and without its parent, which Aptos's blocks don't name: its hash is empty."""
     raw = mapping(value)
-    first, last = u64(raw.get("first_version")), u64(raw.get("last_version"))
+    first, last = number_of(raw.get("first_version")), number_of(raw.get("last_version"))
     if last < first:
         raise MalformedError(f"a block of the versions {first} to {last}")
-    height = u64(raw.get("block_height"))
+    height = number_of(raw.get("block_height"))
     return Span(_block(height, raw.get("block_hash"), raw.get("block_timestamp")), first, last)
 
 
@@ -109,14 +86,14 @@ def block_begun(value: object) -> Block:
     raw = mapping(value)
     for event in map(mapping, listing(raw.get("events"))):
         if event.get("type") in _NEW_BLOCK:
-            return _block(u64(mapping(event.get("data")).get("height")), raw.get("id"), raw.get("timestamp"))
+            return _block(number_of(mapping(event.get("data")).get("height")), raw.get("id"), raw.get("timestamp"))
     raise MalformedError(f"version {raw.get('version')} opens a block and does not say which")
 
 
 def chain_tx(id_: str, value: object) -> ChainTx:
     """One transaction, MEMPOOL, SUCCEEDED or REVERTED; without its transfers and its block, which others tell."""
     raw = mapping(value)
-    if hash_of(raw.get("hash")) != id_:
+    if prefixed_hash(raw.get("hash")) != id_:
         raise MalformedError(f"asked for {id_}, told of {raw.get('hash')}")
     kind = text(raw.get("type"))
     status = TxStatus.MEMPOOL
@@ -156,14 +133,11 @@ def _inputs(sender: str, raw: Json) -> tuple[str, ...]:
 def _valid_until(seconds: int) -> datetime | None:
     """The sender's wish; so far in the future that no calendar has it, it is none."""
     try:
-        return _EPOCH + timedelta(seconds=seconds)
-    except OverflowError:
+        return time_of(seconds, _SECOND)
+    except MalformedError:
         return None
 
 
 def _block(height: int, hash_: object, microseconds: object) -> Block:
-    try:
-        time = _EPOCH + timedelta(microseconds=u64(microseconds))
-    except OverflowError as error:
-        raise MalformedError(f"{microseconds!r:.80} is not a time") from error
-    return Block(number=height, hash=hash_of(hash_), parent_hash="", time=time)
+    time = time_of(u64(microseconds), _MICROSECOND)
+    return Block(number=height, hash=prefixed_hash(hash_), parent_hash="", time=time)

@@ -129,7 +129,7 @@ class AptosReader:
         found = parse.chain_tx(id_, raw)
         if found.status is TxStatus.MEMPOOL:
             return found
-        version = parse.u64(raw.get("version"))
+        version = parse.number_of(raw.get("version"))
         span = next((span for span in spans if span.first <= version <= span.last), None)
         if span is None:
             span = endpoint.span_of(version)

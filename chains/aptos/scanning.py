@@ -11,6 +11,7 @@ from chains.aptos.parse import Span
 from chains.aptos.transfers import Assets
 from chains.base import Block, Scan, Transfer
 from chains.errors import MalformedError, RefusedError, TooLongError
+from chains.fields import Json
 from core.errors import TransientError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -55,7 +56,7 @@ def _span(endpoint: AptosEndpoint, height: int) -> Span:
     return span
 
 
-def _page(endpoint: AptosEndpoint, version: int, count: int) -> list[parse.Json]:
+def _page(endpoint: AptosEndpoint, version: int, count: int) -> list[Json]:
     """Fewer where the node refuses so many: anybody can make a transaction long, and one must not stop the scan."""
     try:
         return endpoint.page(version, count)
@@ -71,7 +72,7 @@ def _page(endpoint: AptosEndpoint, version: int, count: int) -> list[parse.Json]
     return _page(endpoint, version, count // 2)
 
 
-def _open(blocks: list[Block], raw: parse.Json, *, again: bool) -> None:
+def _open(blocks: list[Block], raw: Json, *, again: bool) -> None:
     """Add the block that this transaction opens. `again`: it is the range's first, which is known already."""
     begun, before = parse.block_begun(raw), blocks[-1]
     if again:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from chains.aptos import formats
 from chains.aptos.objects import APT_METADATA, paired_metadata, primary_store
-from chains.aptos.parse import USER, Json, address, hash_of, listing, mapping, succeeded, text, u64
+from chains.aptos.parse import USER, address, succeeded, u64
 from chains.base import Block, Transfer
+from chains.fields import Json, listing, mapping, prefixed_hash, text
 
 DEPOSIT = "0x1::fungible_asset::Deposit"
 WITHDRAW = "0x1::fungible_asset::Withdraw"
@@ -96,7 +97,7 @@ def transfers(raw: Json, block: Block, assets: Assets, watched: Collection[str] 
         found.append(
             Transfer(
                 chain=assets.chain,
-                chain_tx=hash_of(raw.get("hash")),
+                chain_tx=prefixed_hash(raw.get("hash")),
                 index=arrival.index,
                 # What the balances don't bear out is no asset that we know.
                 asset=asset if present[arrival.place] else None,

@@ -6,10 +6,9 @@ it shows, the Merkle root over the ids of its transactions. So a node can hold b
 What no node may say raises MalformedError. What anybody may put on a chain never does: one fraud would stop the rest.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from btclib.block.block import Block as RawBlock
 from btclib.block.block_header import BlockHeader
@@ -20,6 +19,7 @@ from btclib.tx.tx import Tx
 from chains.base import Block, ChainTx, Transfer, TxStatus
 from chains.bitcoin import formats
 from chains.errors import MalformedError
+from chains.fields import whole
 
 COINBASE_MATURITY = 100
 """Blocks that must stand on a block before what its miner was paid can be spent (Bitcoin Core, consensus.h)."""
@@ -29,10 +29,10 @@ _WORKED_SINCE, _WORKED_FROM = datetime(2017, 6, 15, tzinfo=UTC), 470_000
 """Difficulty 2^39: no block of the main network has been easier since then. The network's own limit, difficulty 1, is
 what one machine does in a moment: a node could make up any block."""
 
+_NUMBER_MAX = 2**31 - 1
+
 _BAD_BYTES = (ValueError, TypeError, OverflowError)
 """What btclib raises on bytes that are not what they should be. Its own errors are among these."""
-
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,9 @@ class Assets:
     native: str | None
 
 
-def hash_of(value: object) -> str:
-    """64 hex digits in lower case."""
-    if not isinstance(value, str) or len(value) != 64 or value.strip("0123456789abcdef"):  # noqa: PLR2004
-        raise MalformedError(f"{value!r:.80} is not a hash")
-    return value
-
-
 def number_of(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise MalformedError(f"{value!r:.80} is not the number of a block")
-    return value
-
-
-def mapping(value: object) -> Json:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{value!r:.80} is not an object")
-    return value
+    """Of a block. Bitcoin Core counts them in 32 bits."""
+    return whole(value, _NUMBER_MAX)
 
 
 def octets(value: object) -> bytes:

@@ -9,6 +9,7 @@ from chains.bitcoin import formats, parse
 from chains.bitcoin.reading import Reading, outpoint
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import WrongChainError
+from chains.fields import plain_hash
 from chains.http import HttpEndpoint
 from chains.nodes import Nodes
 from config.assets import Asset, Chain
@@ -102,7 +103,7 @@ class BitcoinReader:
 
     def _verify(self, endpoint: HttpEndpoint) -> None:
         """A node of another chain would show the right address with the wrong money: nothing of it is believed."""
-        genesis = parse.hash_of(endpoint.ask([("getblockhash", [0])])[0])
+        genesis = plain_hash(endpoint.ask([("getblockhash", [0])])[0])
         theirs = f"bip122:{genesis[:32]}"
         if theirs != self.id:
             raise WrongChainError(f"{endpoint.label} is a node of {theirs}, not of {self.id}; check RPC_URLS")

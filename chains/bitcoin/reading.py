@@ -16,6 +16,7 @@ from chains.base import Block, ChainTx, Head, Scan, Transfer, TxStatus
 from chains.bitcoin import parse
 from chains.bitcoin.parse import COINBASE_MATURITY
 from chains.errors import MalformedError, RefusedError
+from chains.fields import mapping, plain_hash
 from chains.http import HttpEndpoint
 from core.errors import TransientError
 
@@ -98,7 +99,7 @@ class Reading:
                 if answer.code != _OUT_OF_RANGE:
                     raise answer
                 continue
-            found[number] = parse.hash_of(answer)
+            found[number] = plain_hash(answer)
         return found
 
     def _headers(self, hashes: dict[int, str]) -> dict[int, Block]:
@@ -113,8 +114,8 @@ class Reading:
 
     def _tip(self) -> tuple[str, int]:
         """Hash and number of the best block."""
-        info = parse.mapping(self._endpoint.ask([("getblockchaininfo", [])])[0])
-        return parse.hash_of(info.get("bestblockhash")), parse.number_of(info.get("blocks"))
+        info = mapping(self._endpoint.ask([("getblockchaininfo", [])])[0])
+        return plain_hash(info.get("bestblockhash")), parse.number_of(info.get("blocks"))
 
     @contextmanager
     def _unchanged(self) -> Iterator[int]:
@@ -155,10 +156,10 @@ class Reading:
                 if isinstance(answer, RefusedError):
                     self._check_unknown(answer)
                     continue
-                raw = parse.mapping(answer)
+                raw = mapping(answer)
                 txs[id_] = parse.tx(id_, raw.get("hex"))
                 if raw.get("blockhash") is not None:
-                    told.setdefault(parse.hash_of(raw["blockhash"]), []).append(id_)
+                    told.setdefault(plain_hash(raw["blockhash"]), []).append(id_)
         blocks = self._proven(told)
         where = {id_: blocks[hash_] for hash_, those in told.items() for id_ in those}
         return {
@@ -177,7 +178,7 @@ class Reading:
         found: dict[str, Block | None] = {}
         headers = self._endpoint.ask([("getblockheader", [hash_, True]) for hash_ in told])
         numbers = {}
-        for hash_, header in zip(told, map(parse.mapping, headers), strict=True):
+        for hash_, header in zip(told, map(mapping, headers), strict=True):
             if header.get("hash") != hash_ or type(header.get("confirmations")) is not int:
                 raise MalformedError(f"not the header of {hash_}")
             found[hash_] = None
@@ -205,7 +206,7 @@ class Reading:
         with self._unchanged() as tip:
             outs = self._endpoint.ask([("gettxout", [id_, index, False]) for id_, index in wanted])
             absent = [each for each, out in zip(wanted, outs, strict=True) if out is None]
-            if any(not parse.mapping(out).get("scriptPubKey") for out in outs if out is not None):
+            if any(not mapping(out).get("scriptPubKey") for out in outs if out is not None):
                 raise MalformedError("an unspent output without a script")
             parents = self._found(list(dict.fromkeys(id_ for id_, _ in absent)))
             spent = {

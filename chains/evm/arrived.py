@@ -16,6 +16,7 @@ from chains.base import Transfer
 from chains.errors import MalformedError, RefusedError
 from chains.evm import parse
 from chains.evm.rpc import EvmEndpoint
+from chains.fields import listing
 from chains.http import Call
 from core.errors import TransientError
 
@@ -98,7 +99,7 @@ def _balance(endpoint: EvmEndpoint, call: Call, answer: object) -> int | None:
 
 def _logged(place: Place, logs: object, assets: parse.Assets) -> list[Transfer]:
     """All that the token logged for the recipient in the block, of whatever transaction."""
-    found = [each for log in parse.listing(logs) if (each := parse.token_transfer(log, assets)) is not None]
+    found = [each for log in listing(logs) if (each := parse.token_transfer(log, assets)) is not None]
     if any((each.block_hash, each.contract, each.recipient) != place for each in found):
         raise MalformedError("a log that was not asked for")
     return found

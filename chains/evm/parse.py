@@ -6,14 +6,14 @@ What no node may say raises MalformedError. What anybody may put on a chain neve
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import timedelta
 from functools import lru_cache
-from typing import Any
 
 from eth_utils.address import to_checksum_address
 
 from chains.base import NATIVE_INDEX, Block, ChainTx, Transfer, TxStatus
 from chains.errors import MalformedError
+from chains.fields import U64_MAX, Json, bounded, listing, mapping, prefixed_hash, time_of
 
 TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 """keccak256 of Transfer(address,address,uint256): ERC-20 with three topics, ERC-721 with four."""
@@ -22,12 +22,8 @@ _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
+_SECOND = timedelta(seconds=1)
 _ADDRESS_TOPIC = re.compile(r"0x0{24}[0-9a-fA-F]{40}")
-
-_NUMBER_MAX = 2**63 - 1
-"""EIP-1985, and what can be stored."""
-
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,16 +46,7 @@ def quantity(value: object) -> int:
 
 def number_of(value: object) -> int:
     """Of a block, or of a log in it."""
-    number = quantity(value)
-    if number > _NUMBER_MAX:
-        raise MalformedError(f"{value!r:.80} is more than any chain has")
-    return number
-
-
-def hash_of(value: object) -> str:
-    if not isinstance(value, str) or not _HASH.fullmatch(value):
-        raise MalformedError(f"{value!r:.80} is not a hash")
-    return value.lower()
+    return bounded(quantity(value))
 
 
 def address(value: object) -> str:
@@ -74,29 +61,13 @@ def _checksummed(lower: str) -> str:
     return str(to_checksum_address(lower))
 
 
-def mapping(value: object) -> Json:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{value!r:.80} is not an object")
-    return value
-
-
-def listing(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise MalformedError(f"{value!r:.80} is not a list")
-    return value
-
-
 def block(value: object) -> Block:
     raw = mapping(value)
-    try:
-        time = datetime.fromtimestamp(quantity(raw.get("timestamp")), UTC)
-    except (OverflowError, OSError, ValueError) as error:
-        raise MalformedError(f"{raw.get('timestamp')!r:.80} is not a time") from error
     return Block(
         number=number_of(raw.get("number")),
-        hash=hash_of(raw.get("hash")),
-        parent_hash=hash_of(raw.get("parentHash")),
-        time=time,
+        hash=prefixed_hash(raw.get("hash")),
+        parent_hash=prefixed_hash(raw.get("parentHash")),
+        time=time_of(quantity(raw.get("timestamp")), _SECOND),
     )
 
 
@@ -110,18 +81,18 @@ def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
         # A receipt alone is a node in the middle of a reorg.
         return ChainTx(id=id_, status=TxStatus.MISSING if receipt is None else TxStatus.MEMPOOL)
     tx = mapping(tx)
-    if hash_of(tx.get("hash")) != id_:
+    if prefixed_hash(tx.get("hash")) != id_:
         raise MalformedError(f"asked for {id_}, told of {tx.get('hash')}")
     sender = address(tx.get("from"))
-    inputs = (f"{sender}/{quantity(tx.get('nonce'))}",)
+    inputs = (f"{sender}/{bounded(quantity(tx.get('nonce')), U64_MAX)}",)  # EIP-2681
     unsettled = ChainTx(id=id_, status=TxStatus.MEMPOOL, sender=sender, inputs=inputs)
     if tx.get("blockHash") is None or receipt is None:
         return unsettled
     receipt = mapping(receipt)
-    if hash_of(receipt.get("transactionHash")) != id_:
+    if prefixed_hash(receipt.get("transactionHash")) != id_:
         raise MalformedError(f"asked for the receipt of {id_}, told of {receipt.get('transactionHash')}")
-    number, block_hash = number_of(tx.get("blockNumber")), hash_of(tx.get("blockHash"))
-    if (number_of(receipt.get("blockNumber")), hash_of(receipt.get("blockHash"))) != (number, block_hash):
+    number, block_hash = number_of(tx.get("blockNumber")), prefixed_hash(tx.get("blockHash"))
+    if (number_of(receipt.get("blockNumber")), prefixed_hash(receipt.get("blockHash"))) != (number, block_hash):
         return unsettled
     if receipt.get("status") is None:
         return unsettled
@@ -150,9 +121,9 @@ def without_status(receipt: object) -> bool:
 def _transfers(tx: Json, receipt: Json, assets: Assets) -> tuple[Transfer, ...]:
     found = [_native_transfer(tx, assets)]
     for log in listing(receipt.get("logs")):
-        if hash_of(mapping(log).get("blockHash")) != hash_of(receipt.get("blockHash")):
+        if prefixed_hash(mapping(log).get("blockHash")) != prefixed_hash(receipt.get("blockHash")):
             raise MalformedError("a receipt holds a log of another block")
-        if hash_of(log.get("transactionHash")) != hash_of(tx.get("hash")):
+        if prefixed_hash(log.get("transactionHash")) != prefixed_hash(tx.get("hash")):
             raise MalformedError("a receipt holds a log of another transaction")
         found.append(token_transfer(log, assets))
     made = tuple(transfer for transfer in found if transfer is not None)
@@ -167,7 +138,7 @@ def _native_transfer(tx: Json, assets: Assets) -> Transfer | None:
         return None
     return Transfer(
         chain=assets.chain,
-        chain_tx=hash_of(tx.get("hash")),
+        chain_tx=prefixed_hash(tx.get("hash")),
         index=NATIVE_INDEX,
         asset=assets.native,
         contract=None,
@@ -175,7 +146,7 @@ def _native_transfer(tx: Json, assets: Assets) -> Transfer | None:
         recipient=address(tx.get("to")),
         units=quantity(tx.get("value")),
         block_number=number_of(tx.get("blockNumber")),
-        block_hash=hash_of(tx.get("blockHash")),
+        block_hash=prefixed_hash(tx.get("blockHash")),
     )
 
 
@@ -190,16 +161,16 @@ def token_transfer(value: object, assets: Assets) -> Transfer | None:
         raise MalformedError("a log of a block that was undone")
     if not isinstance(data, str) or not _DATA.fullmatch(data):
         raise MalformedError(f"{data!r:.80} is no log's data")
-    if len(topics) != 3 or hash_of(topics[0]) != TRANSFER_TOPIC:  # noqa: PLR2004
+    if len(topics) != 3 or prefixed_hash(topics[0]) != TRANSFER_TOPIC:  # noqa: PLR2004
         return None
-    if not all(_ADDRESS_TOPIC.fullmatch(hash_of(topic)) for topic in topics[1:]):
+    if not all(_ADDRESS_TOPIC.fullmatch(prefixed_hash(topic)) for topic in topics[1:]):
         return None
     if not _HASH.fullmatch(data):  # exactly 32 bytes
         return None
     contract = address(log.get("address")).lower()
     return Transfer(
         chain=assets.chain,
-        chain_tx=hash_of(log.get("transactionHash")),
+        chain_tx=prefixed_hash(log.get("transactionHash")),
         index=number_of(log.get("logIndex")),
         asset=assets.tokens.get(contract),
         contract=contract,
@@ -207,5 +178,5 @@ def token_transfer(value: object, assets: Assets) -> Transfer | None:
         recipient=address("0x" + topics[2][26:]),
         units=int(data, 16),
         block_number=number_of(log.get("blockNumber")),
-        block_hash=hash_of(log.get("blockHash")),
+        block_hash=prefixed_hash(log.get("blockHash")),
     )

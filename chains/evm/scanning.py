@@ -9,6 +9,7 @@ from chains.errors import MalformedError, RefusedError
 from chains.evm import parse
 from chains.evm.arrived import measured
 from chains.evm.rpc import EvmEndpoint
+from chains.fields import Json, listing, mapping, prefixed_hash
 from chains.fit import Fit
 from chains.http import CALLS_MAX, Call
 from core.errors import TransientError
@@ -61,7 +62,7 @@ class Scanner:
         dated.sort(key=lambda transfer: (transfer.block_number, transfer.chain_tx, transfer.index))
         return Scan(blocks=tuple(self._blocks[number] for number in range(first, last + 1)), transfers=tuple(dated))
 
-    def _read_blocks(self, first: int, last: int) -> list[parse.Json]:
+    def _read_blocks(self, first: int, last: int) -> list[Json]:
         """Keeps the blocks; returns the transactions in them that go to a watched address."""
         full = bool(self._watched)
         numbers = range(first, last + 1)
@@ -76,13 +77,13 @@ class Scanner:
             self._blocks[number] = block
             if not full:
                 continue
-            txs = map(parse.mapping, parse.listing(raw.get("transactions")))
+            txs = map(mapping, listing(raw.get("transactions")))
             candidates += [tx for tx in txs if str(tx.get("to")).lower() in self._watched]
         return candidates
 
-    def _native(self, candidates: Sequence[parse.Json]) -> list[Transfer]:
+    def _native(self, candidates: Sequence[Json]) -> list[Transfer]:
         """The candidates that did not revert. A block names its transactions, not what became of them."""
-        ids = [parse.hash_of(tx.get("hash")) for tx in candidates]
+        ids = [prefixed_hash(tx.get("hash")) for tx in candidates]
         receipts = self._endpoint.ask([("eth_getTransactionReceipt", [id_]) for id_ in ids])
         found = []
         for id_, tx, receipt in zip(ids, candidates, receipts, strict=True):
@@ -168,7 +169,7 @@ class Scanner:
         for answer, each in zip(answers, filters, strict=True):
             theirs = [
                 transfer
-                for log in parse.listing(answer)
+                for log in listing(answer)
                 if (_names_recipients(each) or self._may_be_ours(log))
                 and (transfer := parse.token_transfer(log, self._assets)) is not None
             ]

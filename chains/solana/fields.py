@@ -1,40 +1,20 @@
-"""Fields of a node's JSON. What no node may say raises MalformedError."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Fields of a node's JSON that only Solana has. What no node may say raises MalformedError."""
 
 import base58
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from chains.errors import MalformedError
-
-Json = Mapping[str, Any]
-
-U64_MAX = 2**64 - 1
+from chains.fields import U64_MAX, whole
 
 _DIGITS = {letter: digit for digit, letter in enumerate(base58.BITCOIN_ALPHABET.decode())}
 _AT_ONCE = 11
 """Digits of base58 that fit into 64 bits."""
 
 
-def mapping(value: object) -> Json:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{value!r:.80} is not an object")
-    return value
-
-
-def listing(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise MalformedError(f"{value!r:.80} is not a list")
-    return value
-
-
-def whole(value: object) -> int:
-    """A number from 0 to 2^64 - 1."""
-    if type(value) is not int or not 0 <= value <= U64_MAX:
-        raise MalformedError(f"{value!r:.80} is not a whole number")
-    return value
+def u64(value: object) -> int:
+    """An amount."""
+    return whole(value, U64_MAX)
 
 
 def address(value: object) -> str:

@@ -9,7 +9,8 @@ from spl.memo.constants import MEMO_PROGRAM_ID
 from spl.token.constants import ASSOCIATED_TOKEN_PROGRAM_ID, TOKEN_2022_PROGRAM_ID, TOKEN_PROGRAM_ID
 
 from chains.errors import MalformedError
-from chains.solana.fields import Json, address, listing, mapping, unspelled, whole
+from chains.fields import Json, listing, mapping, whole
+from chains.solana.fields import address, unspelled
 
 SYSTEM = "11111111111111111111111111111111"
 TOKEN = str(TOKEN_PROGRAM_ID)

@@ -7,15 +7,18 @@ Source: Solana's JSON-RPC (solana.com/docs/rpc).
 import base64
 import binascii
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import timedelta
 from itertools import pairwise
 
 from solders.transaction import VersionedTransaction
 
 from chains.base import Block, ChainTx, TxStatus
 from chains.errors import MalformedError
-from chains.solana.fields import Json, address, listing, mapping, signature, whole
+from chains.fields import Json, listing, mapping, time_of, whole
+from chains.solana.fields import address, signature
 from chains.solana.transfers import Assets, Unsettled, transfers
+
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,6 @@ def header(slot: int, value: object) -> Header:
     seconds = raw.get("blockTime")
     if seconds is None:
         raise MalformedError(f"the block of slot {slot} has no time")
-    try:
-        time = datetime.fromtimestamp(whole(seconds), UTC)
-    except (OverflowError, OSError, ValueError) as error:
-        raise MalformedError(f"{seconds!r:.80} is not a time") from error
     parent_slot = whole(raw.get("parentSlot"))
     if parent_slot >= slot > 0:
         raise MalformedError(f"the block of slot {slot} follows that of slot {parent_slot}")
@@ -63,7 +62,7 @@ def header(slot: int, value: object) -> Header:
             number=slot,
             hash=address(raw.get("blockhash")),
             parent_hash=address(raw.get("previousBlockhash")),
-            time=time,
+            time=time_of(whole(seconds), _SECOND),
         ),
         parent_slot=parent_slot,
         height=None if height is None else whole(height),

@@ -8,10 +8,11 @@ from chains import agreement, formats
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, TxStatus
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import RefusedError, WrongChainError
+from chains.fields import listing, whole
 from chains.http import HttpEndpoint
 from chains.nodes import Nodes
 from chains.solana import parse
-from chains.solana.fields import address, listing, whole
+from chains.solana.fields import address
 from chains.solana.formats import key
 from chains.solana.scanning import (
     FINAL,

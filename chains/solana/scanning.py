@@ -7,9 +7,9 @@ import structlog
 
 from chains.base import Block, Scan, Transfer, TxStatus
 from chains.errors import MalformedError, RefusedError
+from chains.fields import listing, mapping, whole
 from chains.http import Call, HttpEndpoint
 from chains.solana import parse
-from chains.solana.fields import listing, mapping, whole
 from chains.solana.instructions import TOKENS
 from chains.solana.transfers import Assets, associated
 from core.errors import TransientError

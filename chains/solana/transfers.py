@@ -24,7 +24,8 @@ from solders.transaction import VersionedTransaction
 
 from chains.base import Block, Transfer
 from chains.errors import MalformedError
-from chains.solana.fields import Json, address, listing, mapping, whole
+from chains.fields import Json, listing, mapping, whole
+from chains.solana.fields import address, u64
 from chains.solana.formats import canonical_tag
 from chains.solana.instructions import ASSOCIATED, SYSTEM, TOKENS, Key, Step, keys_of, memo_of, steps_of
 
@@ -261,7 +262,7 @@ def _holdings(value: object, keys: Sequence[Key]) -> dict[int, _Holding]:
             mint=address(raw.get("mint")),
             owner=address(owner) if owner else None,
             program=address(program) if program else None,
-            units=whole(int(amount)),
+            units=u64(int(amount)),
         )
     return found
 
@@ -271,4 +272,4 @@ def _changes(meta: Json, keys: Sequence[Key]) -> list[int]:
     before, after = (listing(meta.get(name)) for name in ("preBalances", "postBalances"))
     if not len(before) == len(after) == len(keys):
         raise MalformedError(f"{len(before)} and {len(after)} balances of {len(keys)} accounts")
-    return [whole(now) - whole(then) for then, now in zip(before, after, strict=True)]
+    return [u64(now) - u64(then) for then, now in zip(before, after, strict=True)]

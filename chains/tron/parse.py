@@ -8,12 +8,12 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 from chains.base import Block, ChainTx, Transfer, TxStatus
 from chains.errors import MalformedError
+from chains.fields import Json, listing, mapping, plain_hash, text, time_of, whole
 from chains.tron import formats, rawdata
 from core.errors import InvalidRequestError
 
@@ -25,7 +25,7 @@ _ADDRESS_TOPIC = re.compile(r"0{24}[0-9a-f]{40}")
 _HEX = re.compile(r"([0-9a-f]{2})*")
 _HEX_20 = re.compile(r"[0-9a-f]{40}")
 _TOKEN_ID = re.compile(r"[0-9]{1,20}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _SUCCESS = "SUCCESS"
 _CALLS = {note.encode().hex() for note in ("call", "create", "suicide")}
 """What every node that records internal transactions records; some record more, which moves nothing to others."""
@@ -35,8 +35,6 @@ INTERNAL_INDEX = 1_000_000
 """The `Transfer.index` of what contracts pass on: this, and twice the place of the call (and 1 for a TRC-10 token)."""
 NEXT_TOKEN = 1 << 32
 """So much more for each further TRC-10 token: a contract that destroys itself leaves all it has to one account."""
-
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,47 +74,15 @@ class Info:
     """Calls of contracts by contracts, with the coins they take along. Empty on a node that does not record them."""
 
 
-def mapping(value: object) -> Json:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{value!r:.80} is not an object")
-    return value
-
-
-def listing(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise MalformedError(f"{value!r:.80} is not a list")
-    return value
-
-
-def number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise MalformedError(f"{value!r:.80} is not a number")
-    return value
-
-
-def hash_of(value: object) -> str:
-    if not isinstance(value, str) or not _HASH.fullmatch(value):
-        raise MalformedError(f"{value!r:.80} is not a hash")
-    return value
-
-
-def time_of(value: object) -> datetime:
-    """From milliseconds since 1970."""
-    try:
-        return _EPOCH + timedelta(milliseconds=number(value))
-    except OverflowError:
-        raise MalformedError(f"{value!r:.80} is not a time") from None
-
-
 def block(value: object) -> Block:
     """A block, or its header alone. Its id begins with its number in 8 bytes."""
     raw = mapping(value)
     header = mapping(mapping(raw.get("block_header")).get("raw_data"))
     found = Block(
-        number=number(header.get("number", 0)),  # zeros are left out: the genesis block has neither number nor time
-        hash=hash_of(raw.get("blockID")),
-        parent_hash=hash_of(header.get("parentHash")),
-        time=time_of(header.get("timestamp", 0)),
+        number=whole(header.get("number", 0)),  # zeros are left out: the genesis block has neither number nor time
+        hash=plain_hash(raw.get("blockID")),
+        parent_hash=plain_hash(header.get("parentHash")),
+        time=time_of(whole(header.get("timestamp", 0)), _MILLISECOND),
     )
     if int(found.hash[:16], 16) != found.number:
         raise MalformedError(f"block {found.number} has the id {found.hash}")
@@ -126,7 +92,7 @@ def block(value: object) -> Block:
 def transaction(value: object) -> Tx:
     """Raises MalformedError unless its id is the hash of `raw_data_hex`; no other account of what it says is read."""
     given = mapping(value)
-    id_, content = hash_of(given.get("txID")), given.get("raw_data_hex")
+    id_, content = plain_hash(given.get("txID")), given.get("raw_data_hex")
     if not isinstance(content, str) or not _HEX.fullmatch(content):
         raise MalformedError(f"the transaction {id_} has no raw_data_hex")
     signed = bytes.fromhex(content)
@@ -140,9 +106,9 @@ def transaction(value: object) -> Tx:
 def info(value: object) -> Info:
     given = mapping(value)
     return Info(
-        id=hash_of(given.get("id")),
-        block_number=number(given.get("blockNumber", 0)),
-        block_time=time_of(given.get("blockTimeStamp", 0)),
+        id=plain_hash(given.get("id")),
+        block_number=whole(given.get("blockNumber", 0)),
+        block_time=time_of(whole(given.get("blockTimeStamp", 0)), _MILLISECOND),
         failed=given.get("result") not in (None, "SUCESS"),  # java-tron's spelling
         result=_result(mapping(given.get("receipt", {})).get("result")),
         logs=tuple(mapping(log) for log in listing(given.get("log", []))),
@@ -155,9 +121,7 @@ def _result(value: object) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise MalformedError(f"{value!r:.80} is not a text")
-    return value
+    return None if value is None else text(value)
 
 
 def unsettled(tx: Tx) -> ChainTx:
@@ -269,7 +233,7 @@ def _passed_on(call: Json) -> list[tuple[int, int, str | None]]:
     """What one call takes along: 0 for TRX, 1 for a TRC-10 token and so on by their numbers; units; token."""
     parts: dict[str | None, int] = {}
     for part in map(mapping, listing(call.get("callValueInfo", []))):
-        units, token = number(part.get("callValue", 0)), part.get("tokenId") or None
+        units, token = whole(part.get("callValue", 0)), part.get("tokenId") or None
         if token is not None and not (isinstance(token, str) and _TOKEN_ID.fullmatch(token)):
             raise MalformedError(f"{token!r:.80} is not the id of a TRC-10 token")
         if token in parts:
@@ -320,7 +284,7 @@ def _sender(tx: Tx) -> str | None:
 
 def _valid_until(tx: Tx) -> datetime | None:
     try:
-        return time_of(tx.raw.expires_ms) if tx.raw else None
+        return time_of(tx.raw.expires_ms, _MILLISECOND) if tx.raw else None
     except MalformedError:  # anybody may write any number
         return None
 

@@ -12,9 +12,10 @@ from chains import agreement
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, Transfer, TxStatus
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import MalformedError, RefusedError, WrongChainError
+from chains.fields import Json, listing, mapping
 from chains.nodes import Nodes
 from chains.tron import formats, parse
-from chains.tron.rpc import Json, TronEndpoint
+from chains.tron.rpc import TronEndpoint
 from config.assets import Asset, Chain
 from core.errors import InvalidRequestError, PermanentError, TransientError
 
@@ -136,7 +137,7 @@ class _Reading:
             for raw in self._range(start, min(start + BLOCKS_MAX - 1, last)):
                 blocks.append(parse.block(raw))
                 if watched:
-                    found += self._transfers(blocks[-1], parse.listing(raw.get("transactions", [])), watched)
+                    found += self._transfers(blocks[-1], listing(raw.get("transactions", [])), watched)
         for parent, child in pairwise(blocks):
             if child.parent_hash != parent.hash:
                 raise MalformedError(f"block {child.number} does not follow on block {parent.number}")
@@ -178,7 +179,7 @@ class _Reading:
                 raise
             middle = (first + last) // 2
             return [*self._range(first, middle), *self._range(middle + 1, last)]
-        blocks = {parse.block(block).number: parse.mapping(block) for block in parse.listing(raw.get("block", []))}
+        blocks = {parse.block(block).number: mapping(block) for block in listing(raw.get("block", []))}
         if sorted(blocks) != list(range(first, last + 1)):
             raise MalformedError(f"asked for the blocks {first} to {last}, told of {sorted(blocks)[:10]}")
         return [blocks[number] for number in range(first, last + 1)]
@@ -186,7 +187,7 @@ class _Reading:
     def _transfers(self, block: Block, transactions: Sequence[object], watched: Collection[bytes]) -> list[Transfer]:
         if not transactions or block.number == 0:  # of the first block's nothing is known, and none is ours
             return []
-        infos = {info.id: info for info in map(parse.info, parse.listing(self._endpoint.solid_infos(block.number)))}
+        infos = {info.id: info for info in map(parse.info, listing(self._endpoint.solid_infos(block.number)))}
         txs = {tx.id: tx for tx in map(parse.transaction, transactions)}
         if txs.keys() != infos.keys() or any(info.block_number != block.number for info in infos.values()):
             # A node that has not got all of them yet looks the same as one where nobody paid.

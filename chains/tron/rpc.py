@@ -5,7 +5,7 @@ refusal prints the node's words and asks again without end, drops a key from a U
 answers of any size for any time, and raises errors that hold the URL. ADR 14.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -22,6 +22,7 @@ from tronpy.providers import HTTPProvider  # type: ignore[import-untyped]
 
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import MalformedError
+from chains.fields import Json
 from chains.http import HttpEndpoint
 from config.assets import Node
 from core.errors import TransientError
@@ -31,8 +32,6 @@ _BUSY = "lack of computing resources"
 
 _THEIRS = (ApiError, BugInJavaTron, TransactionError, UnknownError, ValidationError, ValueError, RecursionError)
 """What tronpy makes of an answer that it takes for an error."""
-
-Json = Mapping[str, Any]
 
 
 class _Provider(HTTPProvider):  # type: ignore[misc]

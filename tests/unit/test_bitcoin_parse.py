@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from chains.base import TxStatus
 from chains.bitcoin import formats, parse
 from chains.errors import MalformedError
+from chains.fields import plain_hash
 from tests.support.bitcoin import (
     MAIN,
     MAIN_ASSETS,
@@ -114,7 +115,7 @@ def test_what_is_not_hex_is_refused(value: object) -> None:
     with pytest.raises(MalformedError):
         parse.tx("00" * 32, value)
     with pytest.raises(MalformedError):
-        parse.hash_of(value)
+        plain_hash(value)
 
 
 @pytest.mark.parametrize("value", [None, -1, 2**31, "7", 7.0, True])

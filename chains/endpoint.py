@@ -11,7 +11,7 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
 """Between two reads of one answer."""
 ANSWER_TIMEOUT_S = 60.0
-"""For the whole of one answer, however it drips in."""
+"""For the whole of one request, headers and body, however they drip in."""
 ANSWER_BYTES_MAX = 128 * 1024 * 1024
 
 SECRET_MIN = 6

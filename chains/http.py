@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 import threading
-import time
 import weakref
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -15,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from chains.deadline import Deadline
 from chains.endpoint import ANSWER_BYTES_MAX, ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Endpoint
 from chains.errors import RefusedError, TooLongError
 from chains.fit import Fit
@@ -53,6 +53,8 @@ class HttpEndpoint(Endpoint):
             follow_redirects=False,
         )
         weakref.finalize(self, self._client.close)  # readers are forgotten, not closed
+        self._deadline = Deadline()
+        self._deadline.bind(self._client)
         self._answer_timeout = max(ANSWER_TIMEOUT_S, 2 * read_timeout)
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -189,11 +191,13 @@ class HttpEndpoint(Endpoint):
         """Status and JSON of the answer; a status of 4xx only if JSON came with it."""
         self.admit()
         failure: str | None = None
-        ends = time.monotonic() + self._answer_timeout
         try:
-            with self._client.stream(method, url, params=params, json=body) as response:
+            with (
+                self._deadline.within(self._answer_timeout),
+                self._client.stream(method, url, params=params, json=body) as response,
+            ):
                 self._check(response)
-                return response.status_code, json.loads(self._content(response, ends))
+                return response.status_code, json.loads(self._content(response))
         except httpx.TimeoutException:
             failure = "did not answer in time"
         except httpx.TransportError:
@@ -217,14 +221,12 @@ class HttpEndpoint(Endpoint):
         if httpx.codes.MULTIPLE_CHOICES <= status < httpx.codes.BAD_REQUEST or status in _NOT_US:
             raise TransientError(f"{self.label} answered HTTP {status}")
 
-    def _content(self, response: httpx.Response, ends: float) -> bytearray:
+    def _content(self, response: httpx.Response) -> bytearray:
         content = bytearray()
         for part in response.iter_bytes():
             content += part
             if len(content) > ANSWER_BYTES_MAX:
                 raise TooLongError(f"{self.label} answered with more than {ANSWER_BYTES_MAX} bytes")
-            if time.monotonic() > ends:
-                raise TransientError(f"{self.label} took more than {self._answer_timeout:.0f} s to answer")
         return content
 
 

@@ -94,7 +94,7 @@ class Nodes(Generic[E]):
         """
         witness: tuple[Standing[E], T] | None = None
         failure: TransientError | None = None
-        for standing in self._order():
+        for standing, _ in self._order():
             if witness is not None and witness[0].endpoint.host == standing.endpoint.host:
                 continue
             try:
@@ -124,16 +124,14 @@ class Nodes(Generic[E]):
     def _first(self, ask: Callable[[Standing[E], float], T]) -> T:
         failures: list[TransientError] = []
         order = self._order()
-        for place, standing in enumerate(order):
-            # Waiting for one's turn is for when there is nobody else to ask.
-            patience = PATIENCE_S if all(map(_limited, order[place + 1 :])) else 0.0
+        for standing, patience in order:
             try:
                 return ask(standing, patience)
             except TransientError as error:
                 failures.append(error)
-                if standing is not order[-1]:
+                if standing is not order[-1][0]:
                     log.warning("chain endpoint failed, asking the next", chain=self._chain.id, error=str(error))
-        raise self._to_raise(failures, order)
+        raise self._to_raise(failures, [standing for standing, _ in order])
 
     def _to_raise(self, failures: Sequence[TransientError], order: Sequence[Standing[E]]) -> TransientError:
         """The last failure, which asks for a pause only if no endpoint may be asked before its end."""
@@ -202,26 +200,40 @@ class Nodes(Generic[E]):
                 for standing in self._standings
                 if standing.free_at(now) is None
                 and (not standing.closed or standing.looked_at is None or now - standing.looked_at >= LOOK_EVERY_S)
-                and not _limited(standing)
+                and not _wait(standing)
             ]
         return min(due, key=lambda standing: standing.looked_at or float("-inf"), default=None)
 
-    def _order(self) -> list[Standing[E]]:
-        """Whom to ask, and in which order. Raises TransientError if all are to be left alone, and says for how long."""
+    def _order(self) -> list[tuple[Standing[E], float]]:
+        """Whom to ask, in which order, and how many seconds each may wait for its turn.
+
+        Raises TransientError if all are to be left alone, and says for how long.
+        """
         with self._lock:
             now = self._monotonic()
             free = [standing for standing in self._standings if standing.free_at(now) is None]
             if not free:
-                return [self._last_resort(now)]
+                return [(self._last_resort(now), PATIENCE_S)]
             sound = self._by_speed([s for s in free if s.closed and self._trouble(s) is None])
             odd = self._by_speed([s for s in free if s.closed and self._trouble(s) is not None])
             trials = [standing for standing in free if not standing.closed]
             if sound:
                 self._favourite = sound[0]
-            # Those that have used up their rate come after those that have not.
-            return sorted(
-                [*sound, *odd, *trials], key=lambda s: s.endpoint.pace is not None and not s.endpoint.pace.free
-            )
+        # A turn that comes soon is waited for rather than given to an endpoint in trouble: what one that lags or lies
+        # tells costs more than a second. Nobody waits for one that has used up its rate for longer: it comes last, and
+        # is not asked even then unless its turn has come.
+        ranked = []
+        for group, standings in enumerate((sound, odd, trials)):
+            for standing in standings:
+                wait = _wait(standing)
+                ranked.append(((wait > PATIENCE_S, group, wait > 0), standing))
+        ranked.sort(key=lambda each: each[0])
+        ranks = [rank for rank, _ in ranked]
+        # To wait is for when no other of its kind, further down, may be asked at once.
+        return [
+            (standing, 0.0 if not rank[2] and rank in ranks[place + 1 :] else PATIENCE_S)
+            for place, (rank, standing) in enumerate(ranked)
+        ]
 
     def _last_resort(self, now: float) -> Standing[E]:
         """With every breaker open, the one that opened first: it has had the longest time to recover."""
@@ -284,7 +296,7 @@ class Nodes(Generic[E]):
         raise DisagreementError(f"{labels} disagree about {self._chain.id}{reason}")
 
 
-def _limited(standing: Standing[E]) -> bool:
-    """Whether it has used up its rate, as far as this process knows."""
+def _wait(standing: Standing[E]) -> float:
+    """Seconds until it takes a request more, as far as this process knows."""
     pace = standing.endpoint.pace
-    return pace is not None and not pace.free
+    return 0.0 if pace is None else pace.wait

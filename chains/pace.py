@@ -48,9 +48,9 @@ class Pace:
         self._threads = threading.local()
 
     @property
-    def free(self) -> bool:
-        """Whether, for all that this process knows, a request would not have to wait."""
-        return time.monotonic() >= self._free_at
+    def wait(self) -> float:
+        """Seconds that a request would have to wait for its turn, for all that this process knows."""
+        return max(0.0, self._free_at - time.monotonic())
 
     def take_ahead(self, *, patience: float) -> None:
         """Count the calling thread's next request now. Raises LimitedError if it would have to wait longer."""

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from chains.endpoint import Endpoint
 from chains.errors import LimitedError, MalformedError, RefusedError
 from chains.nodes import LOOK_EVERY_S
+from chains.pace import PATIENCE_S
 from chains.standing import FAILURES_MAX, PAUSE_MAX_S, PAUSE_S, WINDOW, WRONG_CHAIN_S
 from config.assets import Node
 from core.errors import PermanentError, TransientError
@@ -114,6 +116,98 @@ class TestLatency:
         world.fail("b")
         assert world.head() == 100
         assert world.health("b").failures == 1
+
+
+@dataclass
+class Turns:
+    """The rate of an endpoint: how long a request would have to wait, and how long each was ready to."""
+
+    wait: float = 0.0
+    patience: list[float] = field(default_factory=list)
+
+    def take_ahead(self, *, patience: float) -> None:
+        self.patience.append(patience)
+        if self.wait > patience:
+            raise LimitedError("no more of us", retry_after=timedelta(seconds=self.wait))
+
+    def give_up(self) -> None:
+        pass
+
+
+class TestRates:
+    """`b` lags, `a` is the only other one, and has a rate."""
+
+    SOON, LATER = PATIENCE_S / 2, PATIENCE_S * 5
+
+    @pytest.fixture
+    def turns(self) -> dict[str, Turns]:
+        return {"a": Turns(), "b": Turns()}
+
+    @pytest.fixture
+    def world(self, turns: dict[str, Turns]) -> World:
+        world = World(names=("a", "b"), height={"b": 90})
+        world.look()
+        for endpoint in world.endpoints:
+            endpoint.pace = turns[endpoint.host]  # type: ignore[assignment]
+        assert world.trouble() == {"a": None, "b": "lags"}
+        world.asked.clear()
+        return world
+
+    def test_a_turn_that_comes_soon_is_waited_for_rather_than_asking_one_in_trouble(
+        self, world: World, turns: dict[str, Turns]
+    ) -> None:
+        turns["a"].wait = self.SOON
+        assert world.first() == "a" and world.asked == ["a"]
+        assert turns["a"].patience == [PATIENCE_S] and turns["b"].patience == []
+
+    def test_nobody_waits_long_while_one_in_trouble_answers(self, world: World, turns: dict[str, Turns]) -> None:
+        turns["a"].wait = self.LATER
+        assert world.first() == "b" and world.asked == ["b"]
+        assert turns["a"].patience == []
+
+    def test_one_in_trouble_is_asked_when_the_turn_did_not_come(self, world: World, turns: dict[str, Turns]) -> None:
+        turns["a"].wait = self.SOON
+        world.fail("a", error=LimitedError("others were quicker", retry_after=timedelta(seconds=1)))
+        assert world.first() == "b"
+
+    def test_what_is_used_up_is_tried_at_last_in_the_same_order(self, world: World, turns: dict[str, Turns]) -> None:
+        turns["a"].wait = turns["b"].wait = self.LATER
+        with pytest.raises(LimitedError) as caught:
+            world.first()
+        assert world.asked == [] and caught.value.retry_after == timedelta(seconds=self.LATER)
+        assert turns["a"].patience == turns["b"].patience == [PATIENCE_S]
+        turns["b"].wait = 0.0
+        world.fail("b")
+        turns["a"].take_ahead = lambda *, patience: None  # type: ignore[method-assign]  # its turn has come
+        assert world.first() == "a" and world.asked == ["b", "a"]
+
+    def test_nobody_waits_while_another_sound_one_may_be_asked_at_once(
+        self, world: World, turns: dict[str, Turns]
+    ) -> None:
+        world.height.clear()
+        world.time += LOOK_EVERY_S
+        world.look()
+        assert world.trouble() == {"a": None, "b": None}
+        for turn in turns.values():
+            turn.patience.clear()
+        world.asked.clear()
+        turns["a"].wait = self.SOON
+        assert world.first() == "b" and turns["a"].patience == []
+        turns["a"].wait = 0.0
+        world.fail("a", error=LimitedError("it was used up after all", retry_after=timedelta(seconds=1)))
+        assert world.first() == "b" and turns["a"].patience == [0.0]
+
+    def test_one_that_waits_its_turn_comes_before_a_trial(self, world: World, turns: dict[str, Turns]) -> None:
+        world.height.clear()
+        world.fail("b")
+        for _ in range(FAILURES_MAX):
+            world.time += LOOK_EVERY_S
+            world.head()
+        assert world.health("b").open_until is not None
+        world.time += PAUSE_S * LONGEST
+        world.asked.clear()
+        turns["a"].wait = self.SOON
+        assert world.first() == "a" and world.asked == ["a"]
 
 
 class TestBreaker:

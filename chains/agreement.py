@@ -1,10 +1,13 @@
-"""Whether two nodes tell the same of some transactions: for `Nodes.agreed`, on every chain."""
+"""What two nodes tell alike of some transactions, on every chain."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from chains.base import ChainTx
+from chains.base import ChainTx, Reach
+from chains.endpoint import Endpoint
+from chains.nodes import Nodes
 
 
 @dataclass(frozen=True)
@@ -13,8 +16,27 @@ class Told:
 
     newest: int
     """Number of the newest block that it reads, asked before the rest: a later block it can't have known."""
+    finalized: int | None
+    """As `Head.finalized`, asked together with it."""
     chain_txs: Mapping[str, ChainTx]
     """The same ids from every node."""
+
+
+E = TypeVar("E", bound=Endpoint)
+
+
+def agreed(nodes: Nodes[E], read: Callable[[E], Told]) -> Mapping[str, ChainTx]:
+    """What two nodes tell alike. Raises as `ChainReader.agreed`."""
+    return nodes.agreed(read, same=same, behind=behind, both=both).chain_txs
+
+
+def both(one: Told, other: Told) -> Told:
+    """What two tell alike, and no more depth than both vouch for."""
+    newest, finalized = min(one.newest, other.newest), None
+    if one.finalized is not None and other.finalized is not None:
+        finalized = min(one.finalized, other.finalized)
+    reach = Reach(newest, finalized)
+    return Told(newest, finalized, {id_: replace(tx, reach=reach) for id_, tx in one.chain_txs.items()})
 
 
 def same(one: Told, other: Told) -> bool:

@@ -72,6 +72,16 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How far two endpoints have come that tell the same: both of them, so that neither can boast of depth alone."""
+
+    newest: int
+    """Number of the newest block: the lower of the two that they tell."""
+    finalized: int | None
+    """Likewise of the newest one under the finalized tag; None if either tells none."""
+
+
+@dataclass(frozen=True)
 class ChainTx:
     """One transaction as the node sees it now."""
 
@@ -87,6 +97,8 @@ class ChainTx:
     block_time: datetime | None = None
     transfers: tuple[Transfer, ...] = ()
     """Empty unless SUCCEEDED. Includes transfers of unknown tokens, and zero-value ones: policy is not ours."""
+    reach: Reach | None = None
+    """None unless two endpoints tell it (`ChainReader.agreed`)."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ class ChainReader(Protocol):
         ...
 
     def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
-        """As `chain_txs`, but told alike by two endpoints of different hosts.
+        """As `chain_txs`, but told alike by two endpoints of different hosts, and with how far both are (`reach`).
 
         Raises DisagreementError if they tell it differently, TransientError if there are no two that answer.
         """

@@ -85,8 +85,10 @@ class Nodes(Generic[E]):
         *,
         same: Callable[[T, T], bool] | None = None,
         behind: Callable[[T, T], bool] | None = None,
+        both: Callable[[T, T], T] | None = None,
     ) -> T:
-        """What two endpoints of different hosts answer alike (`same`: by default, equal).
+        """What two endpoints of different hosts answer alike (`same`: by default, equal; `both`: the one that is
+        returned for the two, by default the first's).
 
         `behind` says whether the first of two answers comes from a node that has not come as far as the second one's:
         then it is none, and the next endpoint is asked. Raises DisagreementError if two tell different things,
@@ -112,7 +114,8 @@ class Nodes(Generic[E]):
                 failure = TransientError(f"{witness[0].endpoint.label} is behind {standing.endpoint.label}")
                 witness = standing, answer
             else:
-                return self._compared(witness, (standing, answer), same)
+                self._compare(witness, (standing, answer), same)
+                return both(witness[1], answer) if both else witness[1]
         raise failure or TransientError(f"{self._chain.id} has no second endpoint of another host that could agree")
 
     def health(self) -> list[NodeHealth]:
@@ -279,9 +282,10 @@ class Nodes(Generic[E]):
         grown = max(0, int((best.at - sight.at) * 1_000)) // self._chain.block_time_ms
         return "lags" if best.block.number - grown - sight.block.number > self._chain.lag_max else None
 
-    def _compared(
+    def _compare(
         self, one: tuple[Standing[E], T], other: tuple[Standing[E], T], same: Callable[[T, T], bool] | None
-    ) -> T:
+    ) -> None:
+        """Raises DisagreementError if the two are not alike."""
         try:
             alike = same(one[1], other[1]) if same else one[1] == other[1]
             reason = ""
@@ -290,7 +294,7 @@ class Nodes(Generic[E]):
         with self._lock:
             one[0].disagrees = other[0].disagrees = not alike
         if alike:
-            return one[1]
+            return
         labels = f"{one[0].endpoint.label} and {other[0].endpoint.label}"
         log.error("chain endpoints disagree", chain=self._chain.id, endpoints=labels)
         raise DisagreementError(f"{labels} disagree about {self._chain.id}{reason}")

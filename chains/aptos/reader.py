@@ -78,15 +78,9 @@ class AptosReader:
     def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
         def read(endpoint: AptosEndpoint, wanted: Sequence[str]) -> agreement.Told:
             newest = endpoint.span_of(endpoint.ledger().version).block.number
-            return agreement.Told(newest=newest, chain_txs=self._told(endpoint, wanted))
+            return agreement.Told(newest=newest, finalized=newest, chain_txs=self._told(endpoint, wanted))
 
-        def agreed(wanted: Sequence[str]) -> Mapping[str, ChainTx]:
-            told = self._nodes.agreed(
-                lambda endpoint: read(endpoint, wanted), same=agreement.same, behind=agreement.behind
-            )
-            return told.chain_txs
-
-        return self._spelled(ids, agreed)
+        return self._spelled(ids, lambda wanted: agreement.agreed(self._nodes, lambda endpoint: read(endpoint, wanted)))
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         """Those sequence numbers that their accounts are past. An orderless transaction has none, and ends in time."""

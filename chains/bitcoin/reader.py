@@ -67,10 +67,10 @@ class BitcoinReader:
 
         def read(endpoint: HttpEndpoint) -> agreement.Told:
             reading = self._reading(endpoint)
-            return agreement.Told(newest=reading.newest(), chain_txs=reading.chain_txs(wanted))
+            return agreement.Told(newest=reading.newest(), finalized=None, chain_txs=reading.chain_txs(wanted))
 
-        told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)
-        return {id_: told.chain_txs[name] for id_, name in canonical.items()}
+        told = agreement.agreed(self._nodes, read)
+        return {id_: told[name] for id_, name in canonical.items()}
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         """Exact up to the block, unless that lies deeper than `reorg_depth`: what is deeper is taken for spent by then.

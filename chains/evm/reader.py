@@ -79,11 +79,11 @@ class EvmReader:
         canonical = self._canonical(ids)
 
         def read(endpoint: EvmEndpoint) -> agreement.Told:
-            newest = parse.number_of(endpoint.ask([("eth_blockNumber", [])])[0])
-            return agreement.Told(newest=newest, chain_txs=self._chain_txs(endpoint, canonical.values()))
+            head = _head(endpoint)
+            return agreement.Told(head.latest.number, head.finalized, self._chain_txs(endpoint, canonical.values()))
 
-        told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)
-        return {id_: told.chain_txs[name] for id_, name in canonical.items()}
+        told = agreement.agreed(self._nodes, read)
+        return {id_: told[name] for id_, name in canonical.items()}
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         """A nonce is used up when the sender's next one is higher. Raises ValueError for what is no input."""

@@ -141,10 +141,10 @@ class SolanaReader:
 
         def read(endpoint: HttpEndpoint) -> agreement.Told:
             newest = whole(endpoint.ask([("getSlot", [FINAL])])[0])
-            return agreement.Told(newest=newest, chain_txs=self._read_txs(endpoint, wanted))
+            return agreement.Told(newest=newest, finalized=newest, chain_txs=self._read_txs(endpoint, wanted))
 
-        told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)
-        return {id_: told.chain_txs[name] for id_, name in canonical.items()}
+        told = agreement.agreed(self._nodes, read)
+        return {id_: told[name] for id_, name in canonical.items()}
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:  # noqa: ARG002
         """None, ever: `ChainTx.inputs` is empty here. Durable nonces, which are used up, are not followed."""

@@ -77,10 +77,11 @@ class TronReader:
 
         def read(endpoint: TronEndpoint) -> agreement.Told:
             reading = _Reading(endpoint, self._assets)
-            return agreement.Told(newest=reading.newest, chain_txs=reading.chain_txs(canonical.values()))
+            newest, told = reading.newest, reading.chain_txs(canonical.values())
+            return agreement.Told(newest=newest, finalized=newest, chain_txs=told)
 
-        told = self._nodes.agreed(read, same=agreement.same, behind=agreement.behind)
-        return {id_: told.chain_txs[name] for id_, name in canonical.items()}
+        told = agreement.agreed(self._nodes, read)
+        return {id_: told[name] for id_, name in canonical.items()}
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:  # noqa: ARG002  # the interface's
         """None: on Tron a transaction uses nothing up that another could. It expires."""

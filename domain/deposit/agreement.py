@@ -29,6 +29,8 @@ class Testimony(Enum):
     """They know it in no block. They may lag both, or not keep what is old: that proves nothing."""
     OTHERWISE = "otherwise"
     """In another block, failed, or with other transfers: two against one."""
+    SHALLOW = "shallow"
+    """Alike, but as deep as it must be by the word of one alone: any endpoint can boast of a head."""
 
 
 def is_needed(deposit: Deposit) -> bool:
@@ -39,8 +41,11 @@ def is_needed(deposit: Deposit) -> bool:
     return deposit.disputed_at is not None or (quorum is not None and deposit.units_received >= quorum)
 
 
-def testimony(deposit: Deposit, tx: ChainTx) -> Testimony:
-    """Compare all that money rests on: status, block, and the very transfer that the deposit claims."""
+def testimony(deposit: Deposit, tx: ChainTx, *, needed: int | None) -> Testimony:
+    """Compare all that money rests on: status, block, the very transfer that the deposit claims, and its depth.
+
+    `needed`: how many blocks must stand on it, the one that holds it counted; None: it must be finalized.
+    """
     if tx.block_hash is None:
         return Testimony.ABSENT
     if tx.status is not TxStatus.SUCCEEDED or (tx.block_number, tx.block_hash) != (
@@ -52,7 +57,18 @@ def testimony(deposit: Deposit, tx: ChainTx) -> Testimony:
     theirs: list[tuple[object, ...]] = [
         (each.index, each.asset, each.sender, each.recipient, each.units) for each in tx.transfers
     ]
-    return Testimony.ALIKE if theirs.count(ours) == 1 else Testimony.OTHERWISE
+    if theirs.count(ours) != 1:
+        return Testimony.OTHERWISE
+    return Testimony.ALIKE if _is_deep(tx, needed) else Testimony.SHALLOW
+
+
+def _is_deep(tx: ChainTx, needed: int | None) -> bool:
+    """By the lower of both heads."""
+    if tx.reach is None or tx.block_number is None:
+        return False
+    if needed is None:
+        return tx.reach.finalized is not None and tx.block_number <= tx.reach.finalized
+    return tx.reach.newest - tx.block_number + 1 >= needed
 
 
 def ask(reader: ChainReader, ids: Collection[str]) -> dict[str, Witness]:

@@ -305,9 +305,11 @@ def _hear(session: Session, deposit: Deposit, sight: Sight, now: datetime) -> No
         what = Wait.AGREEMENT if isinstance(witness, DisagreementError) else Wait.SECOND_NODE
         wait(session, deposit, what, now=now)
         return
-    told = agreement.testimony(deposit, witness)
+    told = agreement.testimony(deposit, witness, needed=verdicts.needed(deposit))
     if told is Testimony.ABSENT:
         wait(session, deposit, Wait.AGREEMENT, now=now, status=witness.status)
+    elif told is Testimony.SHALLOW:
+        wait(session, deposit, Wait.SECOND_NODE, now=now)
     elif told is Testimony.ALIKE:
         deposit.agreed_at = deposit.updated_at = now
         deposit.waits_for = deposit.waits_since = None

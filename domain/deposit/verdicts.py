@@ -95,7 +95,7 @@ def is_overruled(deposit: Deposit, sight: Sight) -> bool:
     return (
         isinstance(sight.witness, ChainTx)
         and agreement.is_needed(deposit)
-        and agreement.testimony(deposit, sight.witness) is Testimony.OTHERWISE
+        and agreement.testimony(deposit, sight.witness, needed=needed(deposit)) is Testimony.OTHERWISE
     )
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import structlog.testing
 
 from chains import http as chain_http
-from chains.base import Scan, TxStatus
+from chains.base import Reach, Scan, TxStatus
 from chains.errors import DisagreementError
 from chains.evm.reader import EvmReader
 from config.assets import Asset, Chain, Node
@@ -255,10 +256,27 @@ class TestAgreed:
     ) -> None:
         with proxy(dev_chain.url) as one, proxy(dev_chain.url) as other:
             reader = self.reader(make_evm_reader, one, other)
-            assert reader.agreed([chain_tx]) == reader.chain_txs([chain_tx])
+            head, agreed = reader.head(), reader.agreed([chain_tx])[chain_tx]
+            assert agreed.reach == Reach(head.latest.number, head.finalized)
+            assert replace(agreed, reach=None) == reader.chain_txs([chain_tx])[chain_tx]
             assert "eth_getTransactionReceipt" in one.methods and "eth_getTransactionReceipt" in other.methods
             spelled = chain_tx.upper().replace("0X", "")
             assert reader.agreed([spelled])[spelled].id == chain_tx
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_a_node_that_boasts_of_its_head_makes_no_block_deep(
+        self, dev_chain: DevChain, make_evm_reader: MakeReader, chain_tx: str, *, first: bool
+    ) -> None:
+        dev_chain.mine(70)
+
+        def boast(block: Any) -> Any:
+            return block | {"number": hex(int(block["number"], 16) + 1_000)}
+
+        with proxy(dev_chain.url, changing("eth_getBlockByNumber", boast)) as liar, proxy(dev_chain.url) as sound:
+            reader = self.reader(make_evm_reader, *((liar, sound) if first else (sound, liar)))
+            truth = make_evm_reader().head()
+            assert truth.finalized is not None
+            assert reader.agreed([chain_tx])[chain_tx].reach == Reach(truth.latest.number, truth.finalized)
 
     @pytest.mark.parametrize(
         ("method", "lie"),

@@ -8,7 +8,7 @@ import pytest
 
 from chains import agreement
 from chains.agreement import Told
-from chains.base import ChainTx, NodeHealth, Transfer, TxStatus
+from chains.base import ChainTx, NodeHealth, Reach, Transfer, TxStatus
 from chains.endpoint import Endpoint
 from chains.errors import DisagreementError
 from chains.nodes import LOOK_EVERY_S
@@ -99,10 +99,12 @@ TX = "0xaa"
 def told(newest: int, block: str | None = "0xb5", *, number: int = 5, units: int = 7, **fields: Any) -> Told:
     """One node's word on TX; `block` None: it has it in none."""
     if block is None:
-        return Told(newest, {TX: ChainTx(TX, fields.get("status", TxStatus.MISSING))})
+        return Told(newest, None, {TX: ChainTx(TX, fields.get("status", TxStatus.MISSING))})
     transfer = Transfer("c", TX, 0, "asset", None, "s", "r", units, number, block, fields.get("time"))
     return Told(
-        newest, {TX: ChainTx(TX, TxStatus.SUCCEEDED, block_number=number, block_hash=block, transfers=(transfer,))}
+        newest,
+        None,
+        {TX: ChainTx(TX, TxStatus.SUCCEEDED, block_number=number, block_hash=block, transfers=(transfer,))},
     )
 
 
@@ -140,7 +142,21 @@ class TestAgreed:
         once = told(9)
         twice = replace(once.chain_txs[TX], transfers=once.chain_txs[TX].transfers * 2)
         with pytest.raises(DisagreementError):
-            self.agreed(world, {"a": once, "b": Told(9, {TX: twice})})
+            self.agreed(world, {"a": once, "b": Told(9, None, {TX: twice})})
+
+    @pytest.mark.parametrize(
+        ("finals", "both"), [((8, 6), 6), ((6, 8), 6), ((None, 8), None), ((8, None), None), ((None, None), None)]
+    )
+    def test_how_far_they_are_is_the_lower_word_of_the_two(
+        self, world: World, finals: tuple[int | None, int | None], both: int | None
+    ) -> None:
+        for newest in ((1_000, 9), (9, 1_000)):
+            given = {
+                host: replace(told(number), finalized=final)
+                for host, number, final in zip("ab", newest, finals, strict=True)
+            }
+            found = agreement.agreed(world.nodes, lambda endpoint, given=given: given[endpoint.host])  # type: ignore[misc]
+            assert found == {TX: replace(told(9).chain_txs[TX], reach=Reach(9, both))}
 
     def test_the_mark_goes_when_they_agree_again(self) -> None:
         world = World(names=("a", "b"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.base import NATIVE_INDEX, Block, ChainTx, Transfer, TxStatus
+from chains.base import NATIVE_INDEX, Block, ChainTx, Reach, Transfer, TxStatus
 from chains.errors import DisagreementError
 from config.assets import registry
 from core.errors import InvariantError, TransientError
@@ -248,13 +248,18 @@ def quorum(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "registry", lambda: changed)
 
 
+def by_two(*transfers: Transfer) -> ChainTx:
+    """As two endpoints tell it that have both come to its block."""
+    return replace(tx(*transfers), reach=Reach(100, None))
+
+
 def large(**fields: Any) -> Any:
     return pending(**{"index": -1, "sender": PAYER, "confirmations": 1} | fields)
 
 
 @pytest.mark.usefixtures("quorum")
 def test_a_large_deposit_is_booked_only_when_two_have_told_it() -> None:
-    alone, told = Sight(head(), None, block()), Sight(head(), None, block(), witness=tx(transfer()))
+    alone, told = Sight(head(), None, block()), Sight(head(), None, block(), witness=by_two(transfer()))
     small = large(units_received=QUORUM - 1)
     assert (next_event(small, alone), wants_witness(small, alone)) == ("credit", False)
     for reason in (None, Reason.LATE):
@@ -275,8 +280,8 @@ def test_a_large_deposit_is_booked_only_when_two_have_told_it() -> None:
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        (tx(transfer()), agreement.Testimony.ALIKE),
-        (tx(transfer(index=3), transfer()), agreement.Testimony.ALIKE),
+        (by_two(transfer()), agreement.Testimony.ALIKE),
+        (by_two(transfer(index=3), transfer()), agreement.Testimony.ALIKE),
         (tx(status=TxStatus.MISSING), agreement.Testimony.ABSENT),
         (tx(status=TxStatus.MEMPOOL), agreement.Testimony.ABSENT),
         (tx(status=TxStatus.REVERTED), agreement.Testimony.OTHERWISE),
@@ -293,9 +298,37 @@ def test_a_large_deposit_is_booked_only_when_two_have_told_it() -> None:
 )
 def test_everything_that_money_rests_on_is_compared(told: ChainTx, said: agreement.Testimony) -> None:
     row = large()
-    assert agreement.testimony(row, told) is said
+    assert agreement.testimony(row, told, needed=1) is said
     event = next_event(row, Sight(head(), None, block(), witness=told))
     assert event == ("overruled" if said is agreement.Testimony.OTHERWISE else None)
+
+
+@pytest.mark.parametrize(
+    ("reach", "needed", "deep"),
+    [
+        (None, 1, False),  # one alone told it
+        (Reach(100, None), 1, True),
+        (Reach(99, 99), 1, False),
+        (Reach(100, 100), 2, False),
+        (Reach(104, None), 5, True),
+        (Reach(103, 103), 5, False),
+        (Reach(500, None), None, False),
+        (Reach(500, 99), None, False),
+        (Reach(500, 100), None, True),
+    ],
+)
+def test_the_depth_is_what_both_vouch_for(reach: Reach | None, needed: int | None, *, deep: bool) -> None:
+    told = replace(tx(transfer()), reach=reach)
+    said = agreement.Testimony.ALIKE if deep else agreement.Testimony.SHALLOW
+    assert agreement.testimony(large(), told, needed=needed) is said
+    otherwise = replace(tx(transfer(units=1)), reach=reach)  # how deep it is matters only if it is the same
+    assert agreement.testimony(large(), otherwise, needed=needed) is agreement.Testimony.OTHERWISE
+
+
+@pytest.mark.usefixtures("quorum")
+def test_a_depth_of_one_alone_books_nothing_and_overrules_nothing() -> None:
+    shallow = replace(tx(transfer()), reach=Reach(99, None))
+    assert next_event(large(), Sight(head(), None, block(), witness=shallow)) is None
 
 
 @pytest.mark.usefixtures("quorum")

@@ -3,10 +3,10 @@
 import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from chains.base import NATIVE_INDEX, Block, ChainTx, Head, NodeHealth, Scan, Transfer, TxStatus
+from chains.base import NATIVE_INDEX, Block, ChainTx, Head, NodeHealth, Reach, Scan, Transfer, TxStatus
 from chains.errors import RefusedError
 
 
@@ -124,7 +124,9 @@ class MemoryChain:
         return found
 
     def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
-        return self.chain_txs(ids)
+        head = self.head()
+        reach = Reach(head.latest.number, head.finalized)
+        return {id_: replace(tx, reach=reach) for id_, tx in self.chain_txs(ids).items()}
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         last = self.height if block is None else block

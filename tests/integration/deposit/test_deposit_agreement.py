@@ -11,7 +11,7 @@ import time_machine
 from sqlalchemy import func, select
 
 from chains import registry as readers
-from chains.base import Block, ChainReader, ChainTx, Head, NodeHealth, Scan, Transfer, TxStatus
+from chains.base import Block, ChainReader, ChainTx, Head, NodeHealth, Reach, Scan, Transfer, TxStatus
 from chains.errors import DisagreementError
 from config import assets, settings
 from core import clock
@@ -29,6 +29,14 @@ pytest_plugins = ["tests.support.evm_fixtures"]
 Alter = Callable[[Transfer], Transfer | None]
 
 
+def by_two(reader: ChainReader, ids: Sequence[str], *, boast: int = 0) -> Mapping[str, ChainTx]:
+    """What the reader tells, as two would that have come as far as it has, or so many blocks less far."""
+    head = reader.head()
+    finalized = None if head.finalized is None else head.finalized - boast
+    reach = Reach(head.latest.number - boast, finalized)
+    return {id_: replace(tx, reach=reach) for id_, tx in reader.chain_txs(ids).items()}
+
+
 class Lying:
     """What two nodes tell of transactions is true; what one does, is altered. Its blocks are those of the chain."""
 
@@ -37,6 +45,8 @@ class Lying:
         self._real, self._alter = real, alter
         self.asked = 0
         self.trouble: TransientError | None = None
+        self.boast = 0
+        """Blocks that it claims to be ahead of what two have."""
 
     def head(self) -> Head:
         return self._real.head()
@@ -58,7 +68,7 @@ class Lying:
         self.asked += 1
         if self.trouble is not None:
             raise self.trouble
-        return self._real.chain_txs(ids)
+        return by_two(self._real, ids, boast=self.boast)
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         return self._real.spent(inputs, block=block)
@@ -187,6 +197,25 @@ def test_each_trouble_is_told_once_an_incarnation_however_often_it_changes(desk:
 
 
 @pytest.mark.usefixtures("quorum")
+@pytest.mark.parametrize("confirmations", [3, None], ids=["by depth", "by the chain's rule"])
+def test_a_depth_that_one_alone_claims_is_waited_for(desk: Desk, confirmations: int | None) -> None:
+    lying = lie(desk, lambda transfer: transfer)
+    lying.boast = 1_000
+    fields = {} if confirmations is None else {"confirmations": confirmations}
+    large = paid(desk, ETHER, by_hash=True, **fields)
+    for _ in range(2):
+        desk.settle(large)
+    waiting = desk.get(large)
+    assert (waiting.state, waiting.waits_for, waiting.agreed_at) == ("pending", "second_node", None)
+    assert desk.events(large) == ["created", "seen", "no_second_node"]
+    assert desk.balance(ACCOUNT) == 0
+    lying.boast = 0  # the chain has grown
+    desk.settle(large)
+    assert desk.said(large) == ("credited", None)
+    assert desk.events(large)[3:] == ["agreed", "credit"]
+
+
+@pytest.mark.usefixtures("quorum")
 @pytest.mark.parametrize("by_hash", [True, False])
 @pytest.mark.parametrize(
     ("alter", "truth"),
@@ -247,12 +276,12 @@ def test_one_that_they_disagree_about_does_not_hold_up_the_others(desk: Desk, mo
     rows = [desk.by_hash(desk.dev.send(desk.shared, ETHER)) for _ in range(5)]
     desk.dev.mine(2)
     bad = rows[3].chain_tx
-    real = desk.reader.chain_txs
+    real = readers.get(CHAIN)
 
     def agreed(ids: Sequence[str]) -> Mapping[str, ChainTx]:
         if bad in ids:
             raise DisagreementError("a and b disagree")
-        return real(ids)
+        return by_two(real, ids)
 
     monkeypatch.setattr(desk.reader, "agreed", agreed)
     desk.poll()

@@ -9,10 +9,11 @@ MODULES = ("core.jobs", "ledger.models")
 
 
 def all_models() -> None:
-    """Import them. A slice of the domain has its tables in its `models`, if it has any."""
+    """Import them. A slice of the domain has its tables in its `models` and its `*_models`, if it has any."""
     for module in MODULES:
         importlib.import_module(module)
     for found in pkgutil.iter_modules(domain.__path__):
         slice_path = importlib.import_module(f"domain.{found.name}").__path__ if found.ispkg else []
-        if any(part.name == "models" for part in pkgutil.iter_modules(slice_path)):
-            importlib.import_module(f"domain.{found.name}.models")
+        for part in pkgutil.iter_modules(slice_path):
+            if part.name == "models" or part.name.endswith("_models"):
+                importlib.import_module(f"domain.{found.name}.{part.name}")

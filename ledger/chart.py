@@ -15,6 +15,8 @@ CODE_LENGTH_MAX = 200
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Python's $ would let a trailing newline through, hence fullmatch everywhere.
 OWNERS = ("user", "merchant", "agent")
+KEPT = ("playing", "staked")
+BOUNDED = ("available", *KEPT)
 
 
 class Kind(StrEnum):
@@ -67,6 +69,7 @@ SUSPENSE = Rule(Kind.LIABILITY, stripes=STRIPES)
 FEES = Rule(Kind.INCOME, stripes=STRIPES)
 ROUNDING = Rule(Kind.INCOME, stripes=STRIPES)
 CLEARING = Rule(Kind.EQUITY, stripes=STRIPES)
+BETS = Rule(Kind.INCOME, stripes=STRIPES)
 
 
 @lru_cache(maxsize=10_000)
@@ -79,7 +82,9 @@ def rule(code: str) -> Rule:
         raise InvalidRequestError(f"{code[:80]!r} is no account code", field="account")
     match segments:
         case [owner, _, purpose] if owner in OWNERS:
-            return {"available": AVAILABLE, "owed": OWED}.get(purpose, HELD)
+            return OWED if purpose == "owed" else AVAILABLE if purpose in BOUNDED else HELD
+        case ["packet", _]:
+            return AVAILABLE
         case ["custody", _, _]:
             return CUSTODY
         case ["suspense", _]:
@@ -88,15 +93,23 @@ def rule(code: str) -> Rule:
             return FEES
         case ["house", "rounding"]:
             return ROUNDING
+        case ["house", "bets"]:
+            return BETS
         case ["clearing", "fx"]:
             return CLEARING
         case _:
             raise InvalidRequestError(f"the chart of accounts has no place for {code!r}", field="account")
 
 
+def is_kept(code: str) -> bool:
+    """Whether the account mirrors what is decided elsewhere, so that nobody else may move money into or out of it."""
+    segments = code.split(":")
+    return segments[0] == "packet" or (segments[0] in OWNERS and segments[-1] in KEPT)
+
+
 def owner_account(code: str) -> str:
     """The code, if an upstream app may ask for it to be credited: what we owe a user, a merchant or an agent."""
-    if code.split(":", 1)[0] not in OWNERS or rule(code).kind is not Kind.LIABILITY:
+    if code.split(":", 1)[0] not in OWNERS or rule(code).kind is not Kind.LIABILITY or is_kept(code):
         raise InvalidRequestError(
             f"{code[:80]!r} can't be credited: give an account like user:42:available", field="account"
         )
@@ -136,6 +149,26 @@ def fees() -> str:
 def rounding() -> str:
     """Where the remainders of conversions go, of the order of one smallest unit each."""
     return "house:rounding"
+
+
+def packet(packet_id: str) -> str:
+    """What a red packet still has to give."""
+    return f"packet:{packet_id}"
+
+
+def playing(user: str) -> str:
+    """What a player can bet: it lies in the hot store, and is the rest of what was loaded into it."""
+    return f"user:{user}:playing"
+
+
+def staked(user: str) -> str:
+    """What a player's open bets bind."""
+    return f"user:{user}:staked"
+
+
+def bets() -> str:
+    """What players lose to the house, less what it pays them."""
+    return "house:bets"
 
 
 def fx_clearing() -> str:

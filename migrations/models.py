@@ -5,7 +5,7 @@ import pkgutil
 
 import domain
 
-MODULES = ("core.jobs", "ledger.models")
+MODULES = ("core.jobs", "core.breaks", "core.hot.models", "ledger.models")
 
 
 def all_models() -> None:

@@ -1,0 +1,50 @@
+"""Events: what decisions changed, in the order in which they were decided."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from core.errors import InvariantError
+
+FIELD = re.compile(r"[!-~]+")
+"""What a field of an event may be made of: no spaces, which part the fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`kind` is `<slice>.<what>`: `claim.won`. (generation, shard, seq) names it for ever."""
+
+    generation: int
+    shard: int
+    seq: int
+    kind: str
+    fields: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join((self.kind, *self.fields))
+
+
+def parse(generation: int, shard: int, seq: int, text: str) -> Event:
+    """Raises InvariantError if it is no event: our scripts write nothing else."""
+    parts = text.split(" ")
+    if not all(map(FIELD.fullmatch, parts)) or "." not in parts[0]:
+        raise InvariantError(f"shard {shard} of generation {generation} has no event at {seq}: {text[:200]!r}")
+    return Event(generation, shard, seq, parts[0], tuple(parts[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that can't be applied as things are, such as a payment into a closed account. A person decides."""
+
+    event: Event
+    why: str
+
+
+Applier = Callable[[Session, Sequence[Event]], Sequence[Refused]]
+"""Writes what the events of one slice say, in order, in the caller's transaction. What it refuses is written nowhere by
+it; the rest is. Idempotent: an event that was applied before changes nothing."""
+Appliers = Mapping[str, Applier]
+"""By the first part of the kind."""

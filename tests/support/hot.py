@@ -1,6 +1,7 @@
 """A hot store for tests of slices: one generation, decided by hand, drained into the books when the test says so."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from redis import Redis
 
@@ -39,8 +40,8 @@ class Table:
         """What was decided and is not in the books."""
         found: list[Event] = []
         for shard, applied in self._applied.items():
-            entries = self.store.xrange(key(self.generation, shard, STREAM), min=f"{applied + 1}-0")
-            for place, (entry_id, fields) in enumerate(entries):
+            stream: Any = self.store.xrange(key(self.generation, shard, STREAM), min=f"{applied + 1}-0")
+            for place, (entry_id, fields) in enumerate(stream):
                 seq = int(entry_id.partition("-")[0])
                 assert seq == applied + 1 + place
                 found.append(parse(self.generation, shard, seq, fields["e"]))

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PostgresDsn, RedisDsn
+from pydantic import AfterValidator, BeforeValidator, Field, PostgresDsn, RedisDsn, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -102,6 +102,25 @@ class ChainFileSettings(BaseSettings):
     files: they often hold a key."""
 
 
+def _aes_key(key: SecretStr) -> SecretStr:
+    if not _AES_KEY.fullmatch(key.get_secret_value()):
+        raise ValueError("a key is 64 hexadecimal digits, such as `openssl rand -hex 32` makes")
+    return key
+
+
+_AES_KEY = re.compile(r"[0-9a-fA-F]{64}")
+AesKey = Annotated[SecretStr, AfterValidator(_aes_key)]
+
+
+class FairnessSettings(BaseSettings):
+    """How server seeds of provably fair draws are kept."""
+
+    model_config = SettingsConfigDict(env_prefix="FAIRNESS_", frozen=True, hide_input_in_errors=True)
+
+    keys: Annotated[tuple[AesKey, ...], Field(min_length=1)] | None = None
+    """As JSON: the first encrypts, every one decrypts. Without any there are no provably fair draws."""
+
+
 @cache
 def servers() -> ServerSettings:
     return ServerSettings()
@@ -127,7 +146,12 @@ def chain_files() -> ChainFileSettings:
     return ChainFileSettings()
 
 
+@cache
+def fairness() -> FairnessSettings:
+    return FairnessSettings()
+
+
 def reload() -> None:
     """Forget what was read, for tests that change the environment."""
-    for cached in (servers, jobs, api, logs, chain_files):
+    for cached in (servers, jobs, api, logs, chain_files, fairness):
         cached.cache_clear()

@@ -13,6 +13,7 @@ equally many.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 
@@ -38,6 +39,17 @@ class Game(StrEnum):
     DICE = "dice"
     MINES = "mines"
     PLINKO = "plinko"
+
+
+_CLIENT_SEED = re.compile(r"[!-9;-~]{1,64}")
+
+
+def check_client_seed(client_seed: str) -> None:
+    """Raises InvalidRequestError (client_seed) for one that draws can't be made with."""
+    if not _CLIENT_SEED.fullmatch(client_seed):
+        raise InvalidRequestError(
+            "a client seed has 1 to 64 printable ASCII characters, no spaces and no colons", field="client_seed"
+        )
 
 
 # --- random bytes ------------------------------------------------------------------------------------------------

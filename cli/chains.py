@@ -13,7 +13,7 @@ from cli.output import AsJson, Column, age, details, document, listing, table
 from core import clock, db
 from core.errors import NotFoundError
 from domain.deposit import service as deposits
-from domain.deposit.models import ChainCursor
+from domain.deposit.scan_models import ChainCursor
 
 app = noun()
 

@@ -17,11 +17,12 @@ from core.errors import PermanentError, TransientError
 from core.jobs import SYSTEM_TENANT, LeaseLostError, NewJob, transaction
 from domain.deposit import agreement, queries, quiet, verdicts
 from domain.deposit.create import LOOK
-from domain.deposit.models import ChainCursor, Deposit
+from domain.deposit.models import Deposit
 from domain.deposit.nodes import note_failure, note_read
 from domain.deposit.pace import next_poll
 from domain.deposit.quiet import vouched
 from domain.deposit.record import has_news, record
+from domain.deposit.scan_models import ChainCursor
 from domain.deposit.settings import deposit as settings
 from domain.deposit.states import OPEN, DepositState, Mode
 from domain.deposit.verdicts import Sight

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from chains.base import ChainReader
 from core import clock
 from core.db import transaction
-from domain.deposit.models import ChainCursor, ChainNode
+from domain.deposit.scan_models import ChainCursor, ChainNode
 
 Reading = Literal["poll", "scan"]
 """They ask a node for different things: one may fail for days while the other goes on, and must not hide it."""

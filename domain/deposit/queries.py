@@ -22,14 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from domain.deposit.models import (
-    ChainBlock,
-    ChainCursor,
-    Deposit,
-    DepositAddress,
-    DepositEvent,
-    DepositTransfer,
-)
+from domain.deposit.models import Deposit, DepositAddress, DepositEvent, DepositTransfer
+from domain.deposit.scan_models import ChainBlock, ChainCursor
 from domain.deposit.states import OPEN, DepositState, Mode
 
 _ADDRESSES = text(

@@ -22,9 +22,9 @@ from core.jobs import NewJob, transaction
 from domain.deposit import coverage, queries, reading, scan_queries
 from domain.deposit.attribute import attribute
 from domain.deposit.coverage import Cover
-from domain.deposit.models import ChainCursor, ChainRescan
 from domain.deposit.reading import Part
 from domain.deposit.rewind import RUNNING, STOPPED
+from domain.deposit.scan_models import ChainCursor, ChainRescan
 from domain.deposit.settings import deposit as settings
 
 log = structlog.stdlib.get_logger(__name__)

@@ -12,7 +12,7 @@ from core.errors import InvalidRequestError, InvariantError, TransientError
 from core.jobs import transaction
 from domain.deposit import coverage, queries, record, scan_queries
 from domain.deposit.follow import set_apart
-from domain.deposit.models import ChainBlock, ChainCursor
+from domain.deposit.scan_models import ChainBlock, ChainCursor
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -22,10 +22,10 @@ from domain.deposit import coverage, pace, queries, reading, scan_queries
 from domain.deposit.attribute import attribute
 from domain.deposit.beginning import begin, join
 from domain.deposit.coverage import Cover
-from domain.deposit.models import ChainBlock, ChainCursor
 from domain.deposit.nodes import note_failure, note_read
 from domain.deposit.reading import Part
 from domain.deposit.rewind import RUNNING, STOPPED, check_final, lower_first, rewind
+from domain.deposit.scan_models import ChainBlock, ChainCursor
 from domain.deposit.scan_queries import store
 from domain.deposit.settings import deposit as settings
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from chains.base import Block, Head
-from domain.deposit.models import ChainBlock, ChainCoverage, ChainCursor, ChainRescan
+from domain.deposit.scan_models import ChainBlock, ChainCoverage, ChainCursor, ChainRescan
 
 # --- stored blocks -----------------------------------------------------------------------------------------------
 

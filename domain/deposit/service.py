@@ -14,7 +14,7 @@ from domain.deposit.coverage import Gap, gaps
 from domain.deposit.create import NewDeposit, create, create_many
 from domain.deposit.destinations import payment_uri
 from domain.deposit.follow import chain_of, look, poll
-from domain.deposit.models import ChainCoverage, ChainCursor, ChainRescan, Deposit, DepositEvent
+from domain.deposit.models import Deposit, DepositEvent
 from domain.deposit.nodes import NodeState, keep_health, node_states
 from domain.deposit.pace import period
 from domain.deposit.policies import Value
@@ -23,6 +23,7 @@ from domain.deposit.rescan import chain_of_rescan, rescan
 from domain.deposit.rescan import request as request_rescan
 from domain.deposit.scan import restart as restart_scan
 from domain.deposit.scan import scan
+from domain.deposit.scan_models import ChainCoverage, ChainCursor, ChainRescan
 from domain.deposit.scan_queries import coverage, rescans
 from domain.deposit.scan_queries import rescan as get_rescan
 from domain.deposit.states import DepositState, Mode, Reason, Wait

@@ -10,8 +10,8 @@ from config.assets import registry
 from core import clock
 from domain.deposit import coverage, scan_queries
 from domain.deposit.coverage import Gap
-from domain.deposit.models import ChainCursor
 from domain.deposit.rewind import STOPPED
+from domain.deposit.scan_models import ChainCursor
 
 FAILING_LATELY = timedelta(minutes=1)
 """A failure is news for so long. Then the chain is failing."""

@@ -16,7 +16,8 @@ from core import clock
 from core.db import transaction
 from core.errors import InvalidRequestError, TransientError
 from domain.deposit import service
-from domain.deposit.models import ChainCursor, Deposit, DepositTransfer
+from domain.deposit.models import Deposit, DepositTransfer
+from domain.deposit.scan_models import ChainCursor
 from domain.deposit.service import NewDeposit, Route
 from ledger import balances, invariants
 from ledger.assets import sync_assets

@@ -28,7 +28,8 @@ from config.assets import registry as assets
 from core import clock
 from core.db import transaction
 from domain.deposit import service
-from domain.deposit.models import ChainCoverage, ChainCursor, Deposit
+from domain.deposit.models import Deposit
+from domain.deposit.scan_models import ChainCoverage, ChainCursor
 from ledger import balances
 from local.bitcoin_chain import RegtestChain
 from local.postgres import Postgres

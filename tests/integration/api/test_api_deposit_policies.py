@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from api import metrics
 from core import clock, db
-from domain.deposit.models import ChainNode
+from domain.deposit.scan_models import ChainNode
 from tests.integration.api.conftest import CHAIN, count, is_problem
 
 ETH, USD = "eip155:1/slip44:60", "iso4217:USD"

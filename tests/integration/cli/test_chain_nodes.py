@@ -7,7 +7,8 @@ from typing import Any
 from core import clock
 from core.db import transaction
 from core.ids import new_id
-from domain.deposit.models import ChainCursor, ChainNode, Deposit
+from domain.deposit.models import Deposit
+from domain.deposit.scan_models import ChainCursor, ChainNode
 from tests.integration.cli.conftest import Cli
 
 CHAIN = "eip155:1"

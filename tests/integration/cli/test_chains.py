@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 
 from core import clock, db
 from core.jobs import Job
-from domain.deposit.models import ChainCoverage, ChainCursor, ChainRescan
+from domain.deposit.scan_models import ChainCoverage, ChainCursor, ChainRescan
 from tests.integration.cli.conftest import Cli
 
 CHAIN = "eip155:1"

@@ -13,7 +13,7 @@ from core.ids import new_id
 from domain.access import service as access
 from domain.deposit import books
 from domain.deposit import service as deposits
-from domain.deposit.models import ChainBlock, ChainCursor
+from domain.deposit.scan_models import ChainBlock, ChainCursor
 from domain.deposit.service import NewDeposit, Route
 from ledger import balances, chart
 from ledger.assets import sync_assets

@@ -9,7 +9,8 @@ from config.assets import Asset, Chain, Node, registry
 from core import clock
 from core.db import transaction
 from domain.deposit import coverage, queries, service
-from domain.deposit.models import ChainCoverage, ChainCursor, Deposit
+from domain.deposit.models import Deposit
+from domain.deposit.scan_models import ChainCoverage, ChainCursor
 from domain.deposit.service import NewDeposit
 from ledger import balances, chart, invariants
 from ledger.assets import sync_assets

@@ -18,7 +18,7 @@ from core import clock
 from core.db import transaction
 from core.errors import TransientError
 from domain.deposit import nodes, service
-from domain.deposit.models import ChainNode
+from domain.deposit.scan_models import ChainNode
 from domain.deposit.service import Deposit
 from tests.integration.deposit.desk import ACCOUNT, ETHER, SUSPENSE, Desk
 from tests.integration.deposit.policy import set_policy

@@ -14,7 +14,7 @@ from core.db import transaction
 from core.errors import InvariantError, TransientError
 from domain.deposit import queries, reading, record, scan, service
 from domain.deposit.attribute import attribute
-from domain.deposit.models import ChainCursor
+from domain.deposit.scan_models import ChainCursor
 from ledger import accounts
 from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, SOON, SUSPENSE, TENANT, Desk
 from tests.support.evm import CHAIN, COIN

@@ -10,7 +10,7 @@ from sqlalchemy import delete, update
 
 from core.db import transaction
 from domain.deposit import service
-from domain.deposit.models import ChainBlock
+from domain.deposit.scan_models import ChainBlock
 from ledger import accounts, balances
 from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, OWED, SUSPENSE, TENANT, Desk
 from tests.support.evm import COIN

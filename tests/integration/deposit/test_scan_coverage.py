@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from core import clock
 from core.db import transaction
 from domain.deposit import nodes, scan, service
-from domain.deposit.models import ChainCoverage
+from domain.deposit.scan_models import ChainCoverage
 from tests.integration.deposit.memory_desk import MemoryDesk
 
 pytestmark = pytest.mark.usefixtures("database_url")

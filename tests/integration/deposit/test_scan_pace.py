@@ -15,7 +15,8 @@ from core.db import transaction
 from core.errors import TransientError
 from core.jobs import Job
 from domain.deposit import pace, scan, scan_queries, service
-from domain.deposit.models import ChainCursor, Deposit
+from domain.deposit.models import Deposit
+from domain.deposit.scan_models import ChainCursor
 from domain.deposit.settings import DepositSettings
 from domain.timetable import service as timetable
 from schedules import beat

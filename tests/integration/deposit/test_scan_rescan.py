@@ -18,7 +18,7 @@ from core.ids import new_id
 from core.jobs import SYSTEM_TENANT, Job
 from domain.deposit import reading, service
 from domain.deposit import rescan as rescanning
-from domain.deposit.models import ChainRescan
+from domain.deposit.scan_models import ChainRescan
 from domain.deposit.settings import DepositSettings
 from tests.integration.deposit.memory_desk import MemoryDesk
 

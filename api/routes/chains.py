@@ -86,7 +86,11 @@ class RescanRequest(BaseModel):
 
 
 class RescanView(BaseModel):
-    """One range that is scanned once more, and how far that has come."""
+    """One range that is scanned once more, and how far that has come.
+
+    A rescan belongs to no tenant, so every tenant may read it. Who asked for it, and in which words, is for operators:
+    `tallyrail chains rescans`.
+    """
 
     id: UUID
     chain: str
@@ -95,8 +99,6 @@ class RescanView(BaseModel):
     next_block: int = Field(description="The first that is still to be read")
     status: Literal["running", "done"]
     found: int = Field(description="Transfers that no scan had found")
-    actor: str
-    reason: str
     created_at: datetime
     finished_at: datetime | None
 

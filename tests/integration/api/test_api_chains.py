@@ -13,7 +13,7 @@ from core import clock, db
 from core.jobs import SYSTEM_TENANT, Job
 from domain.access.service import Scope
 from domain.deposit import service as deposits
-from domain.deposit.models import ChainCoverage, ChainCursor
+from domain.deposit.scan_models import ChainCoverage, ChainCursor
 from tests.integration.api.conftest import CHAIN, NewKey, count, is_problem
 
 RESCANS = f"/v1/chains/{CHAIN}/rescans"
@@ -85,7 +85,9 @@ def test_a_rescan_is_asked_for_once_and_read(client: httpx.Client, new_key: NewK
     assert first.status_code == 202, first.text
     made = first.json()
     assert (made["first_block"], made["next_block"], made["status"], made["found"]) == (100, 100, "running", 0)
-    assert made["actor"] == f"shop, key {key.key.id}"
+    with db.transaction() as session:
+        [kept] = deposits.rescans(session, CHAIN, limit=2)
+        assert (kept.actor, kept.reason) == (f"shop, key {key.key.id}", BODY["reason"])
     again = client.post(RESCANS, json=BODY, headers=keyed("r-1"))
     assert (again.json(), again.headers["Idempotency-Replayed"]) == (made, "true")
     assert count("chain_rescans") == 1
@@ -100,6 +102,20 @@ def test_a_rescan_is_asked_for_once_and_read(client: httpx.Client, new_key: NewK
     )
     is_problem(client.get(f"{RESCANS}/{uuid4()}"), 404, "not-found")
     is_problem(client.get(f"/v1/chains/eip155:56/rescans/{made['id']}"), 404, "not-found")
+
+
+def test_a_rescan_tells_nobody_who_asked_for_it(client: httpx.Client, new_key: NewKey, scanned: ChainCursor) -> None:
+    key = new_key(scopes=[Scope.CHAINS_WRITE])
+    asked = client.post(RESCANS, json=BODY, headers=keyed("r-1") | {"Authorization": f"Bearer {key.secret}"})
+    assert asked.status_code == 202, asked.text
+    rival = new_key("rival", scopes=[Scope.CHAINS_READ])
+    told = client.get(asked.headers["Location"], headers={"Authorization": f"Bearer {rival.secret}"})
+    assert told.status_code == 200 and told.json() == asked.json()
+    for secret in ("shop", str(key.key.id), BODY["reason"]):
+        assert str(secret) not in told.text
+    assert told.json().keys() == {
+        "id", "chain", "first_block", "last_block", "next_block", "status", "found", "created_at", "finished_at",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

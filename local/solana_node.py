@@ -9,7 +9,6 @@ import base64
 import json
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
+from local.http_server import Answer, HttpServer
 from local.server import HOST
 from local.solana_chain import BLOCKHASH_BLOCKS, FINALITY, SolanaChain, SolanaChainError, StoredBlock, StoredTx
 
@@ -36,49 +36,25 @@ class SolanaNode:
         """`slot_ms`: make a block that often. None: only when told to."""
         self.chain = SolanaChain(finality=finality)
         self.lock = threading.RLock()
-        self._port = port
+        self._http = HttpServer(lambda asked: Answer(200, json.dumps(self.answer(asked.body)).encode()), port=port)
         self._slot_s = None if slot_ms is None else slot_ms / 1_000
         self._stopped = threading.Event()
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self._server.server_port}"
+        return f"http://{HOST}:{self._http.port}"
 
     def start(self) -> None:
-        node = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else each answer waits 40 ms: its head and its body go out apart
-
-            def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                answer = json.dumps(node.answer(content)).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Http(ThreadingHTTPServer):
-            daemon_threads = True
-
-        self._server = Http((HOST, self._port), Handler)
-        self._threads = [threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)]
+        self._http.start()
         if self._slot_s is not None:
-            self._threads.append(threading.Thread(target=self._tick, args=(self._slot_s,), daemon=True))
-        for thread in self._threads:
-            thread.start()
+            self._clock = threading.Thread(target=self._tick, args=(self._slot_s,), daemon=True)
+            self._clock.start()
 
     def stop(self) -> None:
         self._stopped.set()
-        self._server.shutdown()
-        self._server.server_close()
-        for thread in self._threads:
-            thread.join()
+        self._http.stop()
+        if self._slot_s is not None:
+            self._clock.join()
 
     def __enter__(self) -> Self:
         self.start()

@@ -32,13 +32,14 @@ from domain.deposit.models import Deposit
 from domain.deposit.scan_models import ChainCoverage, ChainCursor
 from ledger import balances
 from local.bitcoin_chain import RegtestChain
+from local.http_server import Answer, Asked
 from local.postgres import Postgres
 from tests.conformance.conftest import opened
 from tests.conformance.lab import Lab, Payment
 from tests.conformance.test_deposits import TENANT, UNITS, Till
 from tests.conftest import fresh_database
 from tests.support import faulty, faulty_nodes
-from tests.support.faulty import Answer, Asked, Fault, Forward
+from tests.support.faulty import Fault, Forward
 
 KINDS = ("eip155", "bip122", "solana", "tron", "aptos")
 READ_TIMEOUT_S = 0.5

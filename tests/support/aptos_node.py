@@ -1,14 +1,14 @@
 """A full node's REST API (v1) over HTTP, with a ledger of the test's own behind it. Says what aptos-core's would."""
 
 import json
-import sys
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from chains.aptos.objects import long
+from local import http_server
+from local.http_server import Asked, HttpServer
 from tests.support.aptos_ledger import Json, Ledger
 
 Answer = tuple[int, Any]
@@ -26,19 +26,19 @@ class AptosNode:
         self.answers: Callable[[str, Answer], Answer | bytes] = lambda _, answer: answer
         """Path and query, and the true answer -> what is said instead; bytes as they are."""
         self.headers: dict[str, str] = {}
-        self._server = _Server((host, 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self.url = f"http://{host}:{self._server.server_port}/v1"
+        self._host = host
+        self._http = HttpServer(self._told, host=host)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._host}:{self._http.port}/v1"
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._http.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._http.stop()
 
     def mine(self, blocks: int = 1) -> None:
         with self.lock:
@@ -122,40 +122,16 @@ class AptosNode:
             return 410, _error("version_pruned", f"Ledger version({version}) has been pruned")
         return 200, read()
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        node = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else each answer waits 40 ms: its head and its body go out apart
-
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-                with node.lock:
-                    node.asked.append(self.path)
-                    said = node.answers(self.path, node.answer(parts.path, query))
-                status, content = (200, said) if isinstance(said, bytes) else said
-                body = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                for name, value in {**node.headers, "X-Aptos-Chain-Id": str(node.ledger.chain_id)}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client may leave before it has read all; anything else is the double's own mistake."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
+    def _told(self, asked: Asked) -> http_server.Answer:
+        parts = urlsplit(asked.path)
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        with self.lock:
+            self.asked.append(asked.path)
+            said = self.answers(asked.path, self.answer(parts.path, query))
+        status, content = (200, said) if isinstance(said, bytes) else said
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        headers = self.headers | {"X-Aptos-Chain-Id": str(self.ledger.chain_id)}
+        return http_server.Answer(status, body, headers)
 
 
 def _missing(code: str, message: str) -> Answer:

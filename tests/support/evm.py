@@ -1,16 +1,16 @@
 """Real HTTP servers on loopback that stand in front of a real EVM node and misbehave. The node: evm_fixtures.py."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 
 from chains.evm.reader import EvmReader
+from local.http_server import Answer, Asked, HttpServer
+from local.server import HOST
 
 CHAIN = "eip155:31337"
 COIN = f"{CHAIN}/slip44:60"
@@ -45,42 +45,16 @@ class FakeNode:
 def fake_node(answer: Callable[[Any], Reply]) -> Iterator[FakeNode]:
     node = FakeNode(answer)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # else each answer waits 40 ms: its head and its body go out apart
+    def told(asked: Asked) -> Answer:
+        body = json.loads(asked.body)
+        batch = body if isinstance(body, list) else [body]
+        node.bodies.append(batch)
+        status, headers, content = node.answer(batch)
+        return Answer(status, content if body is batch else _alone(content), headers)
 
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            body = asked if isinstance(asked, list) else [asked]
-            node.bodies.append(body)
-            status, headers, content = node.answer(body)
-            if asked is not body:
-                content = _alone(content)
-            try:
-                self.send_response(status)
-                for name, value in ({"Content-Type": "application/json"} | headers).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-            except OSError:
-                pass  # the caller did not wait
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Http(ThreadingHTTPServer):
-        daemon_threads = True
-
-    server = Http(("127.0.0.1", 0), Handler)
-    node.url = f"http://127.0.0.1:{server.server_port}/v3/SECRETKEY123"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with HttpServer(told) as server:
+        node.url = f"http://{HOST}:{server.port}/v3/SECRETKEY123"
         yield node
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _alone(content: bytes) -> bytes:

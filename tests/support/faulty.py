@@ -7,35 +7,18 @@ understand the node (it lags, or lies) are in faulty_nodes.py.
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
 
+from local.http_server import Answer, Asked, HttpServer
+from local.server import HOST
+
 HOP = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "keep-alive"})
 """Headers that belong to one connection."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    method: str
-    path: str
-    """With its query."""
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    cut_after: int | None = None
-    """So many bytes of the body are sent, and then the connection is closed; -1: not even a status."""
-
 
 Forward = Callable[[Asked], Answer]
 Fault = Callable[[Asked, Forward], Answer]
@@ -43,9 +26,8 @@ Fault = Callable[[Asked, Forward], Answer]
 
 @dataclass
 class FaultyNode:
-    """Behaves as the node at `target` as long as `fault` is None."""
+    """Behaves as the node behind it as long as `fault` is None."""
 
-    target: str
     url: str = ""
     fault: Fault | None = None
     every: int = 1
@@ -66,65 +48,22 @@ class FaultyNode:
 @contextmanager
 def faulty(target: str) -> Iterator[FaultyNode]:
     """`target` may have a user and a path; so has the URL of the node that is handed out."""
-    node = FaultyNode(target)
-    with httpx.Client(trust_env=False, timeout=30) as http, _serving(node, http) as port:
-        parts = urlsplit(target)
-        user = parts.netloc.rpartition("@")[0]
-        node.url = parts._replace(netloc=f"{user}@127.0.0.1:{port}" if user else f"127.0.0.1:{port}").geturl()
-        yield node
+    node = FaultyNode()
+    parts = urlsplit(target)
 
-
-@contextmanager
-def _serving(node: FaultyNode, http: httpx.Client) -> Iterator[int]:
     def forward(asked: Asked) -> Answer:
-        parts = urlsplit(node.target)
         url = f"{parts.scheme}://{parts.hostname}:{parts.port}{asked.path}"
-        got = http.request(asked.method, url, headers=asked.headers, content=asked.body)
+        headers = {name: value for name, value in asked.headers.items() if name.lower() not in HOP}
+        got = http.request(asked.method, url, headers=headers, content=asked.body)
         return Answer(got.status_code, got.content, {"Content-Type": got.headers.get("Content-Type", "text/plain")})
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # else each answer waits 40 ms: its head and its body go out apart
-
-        def do_GET(self) -> None:
-            self._answer()
-
-        def do_POST(self) -> None:
-            self._answer()
-
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP}
-            answer = node.answer(Asked(self.command, self.path, headers, body), forward)
-            with suppress(OSError):  # the caller did not wait
-                self._send(answer)
-
-        def _send(self, answer: Answer) -> None:
-            cut = answer.cut_after
-            if cut != -1:
-                self.send_response(answer.status)
-                for name, value in answer.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(answer.body)))
-                self.end_headers()
-                self.wfile.write(answer.body[:cut])
-            self.close_connection = self.close_connection or cut is not None
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Http(ThreadingHTTPServer):
-        daemon_threads = True
-
-    server = Http(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with (
+        httpx.Client(trust_env=False, timeout=30) as http,
+        HttpServer(lambda asked: node.answer(asked, forward)) as server,
+    ):
+        user, at, _ = parts.netloc.rpartition("@")
+        node.url = parts._replace(netloc=f"{user}{at}{HOST}:{server.port}").geturl()
+        yield node
 
 
 # --- what goes wrong with any server ---------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any
 
+from local.http_server import Answer, Asked
 from tests.support.aptos_node import AptosNode
-from tests.support.faulty import Answer, Asked, Fault, Forward, RpcError, Said
+from tests.support.faulty import Fault, Forward, RpcError, Said
 from tests.support.tron.node import TronChain, serving
 
 Height = Callable[[], int]

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from chains.tron import formats
+from local.http_server import Answer, Asked, HttpServer
 from tests.support.tron import wire
 
 TRANSFER = "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
@@ -349,35 +349,10 @@ KEY = "SECRETKEY123"
 
 @contextmanager
 def serving(chain: TronChain, *, host: str = "127.0.0.1") -> Iterator[TronNode]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # else each answer waits 40 ms: its head and its body go out apart
+    def told(asked: Asked) -> Answer:
+        status, headers, content = node.reply(asked.path.removeprefix("/" + KEY), json.loads(asked.body or b"{}"))
+        return Answer(status, content, headers)
 
-        def do_POST(self) -> None:
-            params = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-            status, headers, content = node.reply(self.path.removeprefix("/" + KEY), params)
-            try:
-                self.send_response(status)
-                for name, value in ({"Content-Type": "application/json"} | headers).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-            except OSError:
-                pass  # the caller did not wait
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Http(ThreadingHTTPServer):
-        daemon_threads = True
-
-    server = Http(("127.0.0.1", 0), Handler)
-    node = TronNode(chain, f"http://{host}:{server.server_port}/{KEY}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with HttpServer(told) as server:
+        node = TronNode(chain, f"http://{host}:{server.port}/{KEY}")
         yield node
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -1,24 +1,21 @@
 """`python -m tests.support.doomed <chain> <stride>`: one round of scan and poll, killed again and again.
 
 Each child of this process does the round from the start, and dies as by kill -9 a stride of steps later than the one
-before it. The steps are the moments just before and just after each reading of the chain and each commit. The last
-child is the one that lived. Prints how many died.
+before it (stepped.py). The last child is the one that lived. Prints how many died.
 """
 
 import os
 import sys
 from importlib import import_module
 from itertools import count
-from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, event, func, update
-from sqlalchemy.orm import Session
+from sqlalchemy import func, update
 
 from chains import registry
-from chains.base import ChainReader
 from core.db import transaction
 from domain.deposit import service
 from domain.deposit.models import Deposit
+from tests.support.stepped import at_commits, stepped
 
 KILLED = 137
 ROUNDS_MAX = 500
@@ -32,38 +29,8 @@ def step() -> None:
         os._exit(KILLED)
 
 
-@event.listens_for(Engine, "commit")
-def before_commit(_: Connection) -> None:
-    step()
-
-
-@event.listens_for(Session, "after_commit")
-def after_commit(_: Session) -> None:
-    step()
-
-
-class SteppedReader:
-    """A reader whose every call is two steps."""
-
-    def __init__(self, reader: ChainReader) -> None:
-        self._reader = reader
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._reader, name)
-        if not callable(found):
-            return found
-
-        def stepped(*args: Any, **kwargs: Any) -> Any:
-            step()
-            answer = found(*args, **kwargs)
-            step()
-            return answer
-
-        return stepped
-
-
 def round_(chain: str) -> None:
-    reader = cast("ChainReader", SteppedReader(registry.get(chain)))
+    reader = stepped(registry.get(chain), step)
     with transaction() as session:
         session.execute(update(Deposit).where(Deposit.next_poll_at.is_not(None)).values(next_poll_at=func.now()))
     service.scan(reader)
@@ -72,6 +39,7 @@ def round_(chain: str) -> None:
 
 def main(chain: str, stride: int) -> None:
     import_module(registry.READERS[chain.partition(":")[0]].partition(":")[0])  # once, not in each child
+    at_commits(step)
     for died in count():
         assert died < ROUNDS_MAX, "a round takes more steps than this was made for"
         pid = os.fork()

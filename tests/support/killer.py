@@ -1,19 +1,17 @@
 """`celery -A tests.support.killer`: the real worker, whose processes die at the step that the test asks for.
 
-The steps of a job are the moments just before and just after each commit and each reading of the chain. KILL_FILE
-holds how many are left; the process that takes the last one dies as by kill -9, and the file stays at zero.
+KILL_FILE holds how many steps of jobs (stepped.py) are left; the process that takes the last one dies as by kill -9,
+and the file stays at zero.
 """
 
 import fcntl
 import os
 import signal
-from typing import Any
-
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.orm import Session
 
 from chains import registry
+from chains.base import ChainReader
 from core.jobs import current
+from tests.support.stepped import at_commits, stepped
 from workers.main import app
 
 __all__ = ["app"]
@@ -34,41 +32,12 @@ def step() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@event.listens_for(Engine, "commit")
-def before_commit(_: Connection) -> None:
-    step()
-
-
-@event.listens_for(Session, "after_commit")
-def after_commit(_: Session) -> None:
-    step()
-
-
-class SteppedReader:
-    """A reader whose every call is two steps."""
-
-    def __init__(self, reader: Any) -> None:
-        self._reader = reader
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._reader, name)
-        if not callable(found):
-            return found
-
-        def stepped(*args: Any, **kwargs: Any) -> Any:
-            step()
-            answer = found(*args, **kwargs)
-            step()
-            return answer
-
-        return stepped
-
-
 _get = registry.get
 
 
-def _get_stepped(chain: str) -> Any:
-    return SteppedReader(_get(chain))
+def _get_stepped(chain: str) -> ChainReader:
+    return stepped(_get(chain), step)
 
 
+at_commits(step)
 registry.get = _get_stepped  # type: ignore[assignment]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chains.aptos.objects import APT_METADATA
-from tests.conformance.lab import Payment
+from tests.conformance.lab import Payment, chains_toml
 from tests.support.aptos_ledger import Ledger, Move
 from tests.support.aptos_node import AptosNode
 
@@ -30,22 +30,8 @@ class AptosLab:
         self._addresses = 0
 
     def toml(self) -> str:
-        return f"""
-        [chains."{self.chain}"]
-        name = "Aptos double"
-        namespace = "aptos"
-        confirmations = "finalized"
-        reorg_depth = 0
-        block_time_ms = 1000
-        scan_blocks_max = 10
-        head_age_max_s = 0
-        [assets."{self.coin}"]
-        symbol = "APT"
-        scale = 8
-        [assets."{self.token}"]
-        symbol = "USDT"
-        scale = 6
-        """
+        assets = {self.coin: ("APT", 8), self.token: ("USDT", 6)}
+        return chains_toml(self.chain, "Aptos double", assets, block_time_ms=1000)
 
     def urls(self) -> list[str]:
         return [self._node.url]

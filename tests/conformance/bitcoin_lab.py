@@ -9,7 +9,7 @@ from btclib import b32
 
 from local.bitcoin_chain import RegtestChain
 from local.bitcoin_node import BitcoinNode
-from tests.conformance.lab import Payment
+from tests.conformance.lab import Payment, chains_toml
 
 
 class BitcoinLab:
@@ -25,19 +25,7 @@ class BitcoinLab:
         self.coin = self.token = f"{self.chain}/slip44:0"
 
     def toml(self) -> str:
-        return f"""
-        [chains."{self.chain}"]
-        name = "Regtest"
-        namespace = "bip122"
-        confirmations = 2
-        reorg_depth = 24
-        block_time_ms = 1000
-        scan_blocks_max = 10
-        head_age_max_s = 0
-        [assets."{self.coin}"]
-        symbol = "BTC"
-        scale = 8
-        """
+        return chains_toml(self.chain, "Regtest", {self.coin: ("BTC", 8)}, block_time_ms=1000, reorg_depth=24)
 
     def urls(self) -> list[str]:
         return [self._dev.url]

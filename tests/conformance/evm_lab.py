@@ -9,7 +9,7 @@ from eth_utils.address import to_checksum_address
 
 from local.anvil import Anvil
 from local.devchain import DevChain
-from tests.conformance.lab import Payment
+from tests.conformance.lab import Payment, chains_toml
 
 
 class EvmLab:
@@ -31,22 +31,8 @@ class EvmLab:
         self.token = f"{self.chain}/erc20:{self._token.lower()}"
 
     def toml(self) -> str:
-        return f"""
-        [chains."{self.chain}"]
-        name = "Development"
-        namespace = "eip155"
-        confirmations = 2
-        reorg_depth = 24
-        block_time_ms = 1000
-        scan_blocks_max = 10
-        head_age_max_s = 0
-        [assets."{self.coin}"]
-        symbol = "COIN"
-        scale = 18
-        [assets."{self.token}"]
-        symbol = "TST"
-        scale = 6
-        """
+        assets = {self.coin: ("COIN", 18), self.token: ("TST", 6)}
+        return chains_toml(self.chain, "Development", assets, block_time_ms=1000, reorg_depth=24)
 
     def urls(self) -> list[str]:
         return [self._dev.url]

@@ -1,6 +1,6 @@
 """What the conformance suite asks of a chain it can act on: one for each kind, tests/conformance/<kind>_lab.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +17,30 @@ class Payment:
     tag: str | None = None
     also: tuple[str, ...] = ()
     """Further tags, where the lab can `tags`."""
+
+
+def chains_toml(
+    chain: str, name: str, assets: Mapping[str, tuple[str, int]], *, block_time_ms: int, reorg_depth: int = 0
+) -> str:
+    """A chain and its assets (id -> symbol and scale). Without a depth only final blocks are read."""
+    described = f"""
+        [chains."{chain}"]
+        name = "{name}"
+        namespace = "{chain.partition(":")[0]}"
+        confirmations = {2 if reorg_depth else '"finalized"'}
+        reorg_depth = {reorg_depth}
+        block_time_ms = {block_time_ms}
+        scan_blocks_max = 10
+        head_age_max_s = 0
+    """
+    return described + "".join(
+        f"""
+        [assets."{asset}"]
+        symbol = "{symbol}"
+        scale = {scale}
+        """
+        for asset, (symbol, scale) in assets.items()
+    )
 
 
 class Lab(Protocol):

@@ -10,7 +10,7 @@ from solders.keypair import Keypair
 from chains.solana.formats import key
 from local.solana_dev import Mint, SolanaDev
 from local.solana_node import SolanaNode
-from tests.conformance.lab import Payment
+from tests.conformance.lab import Payment, chains_toml
 
 
 class SolanaLab:
@@ -27,22 +27,8 @@ class SolanaLab:
         self.token = f"{dev.chain}/token:{self._mint.address}"
 
     def toml(self) -> str:
-        return f"""
-        [chains."{self.chain}"]
-        name = "Development"
-        namespace = "solana"
-        confirmations = "finalized"
-        reorg_depth = 0
-        block_time_ms = 400
-        scan_blocks_max = 10
-        head_age_max_s = 0
-        [assets."{self.coin}"]
-        symbol = "SOL"
-        scale = 9
-        [assets."{self.token}"]
-        symbol = "TST"
-        scale = 6
-        """
+        assets = {self.coin: ("SOL", 9), self.token: ("TST", 6)}
+        return chains_toml(self.chain, "Development", assets, block_time_ms=400)
 
     def urls(self) -> list[str]:
         return [self._dev.url]

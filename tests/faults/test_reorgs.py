@@ -24,7 +24,7 @@ from ledger import balances
 from ledger.posting import Journal, Posting, post
 from tests.conformance.conftest import opened
 from tests.conformance.lab import Lab, Payment
-from tests.conformance.test_deposits import TENANT, UNITS, Till
+from tests.conformance.till import TENANT, UNITS, Till
 
 DEPTH_MAX = 20
 USERS = ("1", "2", "3")

@@ -41,6 +41,11 @@ class Postgres(Server):
 
     name = "postgres"
 
+    def __init__(self, data_dir: Path | str, port: int | None = None, *, survives_power_loss: bool = True) -> None:
+        """Without `survives_power_loss` nothing waits for the disk. Whatever kills processes still loses nothing."""
+        super().__init__(data_dir, port)
+        self._settings = SETTINGS if survives_power_loss else {**SETTINGS, "fsync": "off", "full_page_writes": "off"}
+
     @property
     def url(self) -> str:
         """For the processes."""
@@ -98,7 +103,7 @@ class Postgres(Server):
         part.rename(self._cluster)
 
     def _process(self, lock_fd: int) -> Process:
-        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(self.port)}.items()]
+        settings = [f"--{name}={value}" for name, value in {**self._settings, "port": str(self.port)}.items()]
         return Process(
             self.name,
             [str(self._program("postgres")), "-D", str(self._cluster), *settings],

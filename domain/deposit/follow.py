@@ -1,5 +1,6 @@
 """Following deposits along the chain: many read in one go with no transaction open, each recorded in its own."""
 
+import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 AFTER_FAILURE = timedelta(seconds=5)
 READ_FAILURES_MAX = 40
-"""Failed readings of one round. One bad deposit among 200 costs 9."""
+"""Failed readings of one round, and the rest of it is left for a later one. One bad deposit among 200 costs 9."""
 
 
 def chain_of(deposit_id: UUID) -> str:
@@ -88,7 +89,7 @@ def poll(reader: ChainReader) -> int:
         if not due:
             continue
         try:
-            sights = _read_what_can_be(reader, due, cursor=cursor, over=over)
+            sights, unreadable = _read_what_can_be(reader, due, cursor=cursor, over=over)
         except TransientError as error:
             log.warning("chain.unread", chain=reader.id, error=str(error))
             with transaction() as session:
@@ -102,12 +103,14 @@ def poll(reader: ChainReader) -> int:
                 continue
             if deposit.id in sights:
                 _record_alone(deposit, sights[deposit.id])
-            else:
+            elif deposit.id in unreadable:
                 set_apart(deposit.id)
-        looked_at += len(due)
+        left = [deposit.id for deposit in due if deposit.id not in sights and deposit.id not in unreadable]
+        looked_at += len(due) - len(left)
         with transaction() as session:
             note_read(session, reader.id, by="poll", now=now)  # before the deposits, as above
             queries.put_off(session, silent, until=until)
+            queries.give_back(session, left, until=until, at=now + AFTER_FAILURE)
     return looked_at
 
 
@@ -144,29 +147,34 @@ def _put_off_quiet(reader: ChainReader, over: Callable[[], bool]) -> int:
 
 def _read_what_can_be(
     reader: ChainReader, deposits: Sequence[Deposit], *, cursor: ChainCursor | None, over: Callable[[], bool]
-) -> dict[UUID, Sight]:
-    """Sights of all that can be read. One that can't be (a receipt that no node hands out) must not cost the
-    others theirs. Raises if it is none of them, or if it takes too long.
+) -> tuple[dict[UUID, Sight], set[UUID]]:
+    """Sights of all that can be read, and those that can't be (a receipt that no node hands out): they must not cost
+    the others theirs. Of neither are those that it took too long to come to. Raises if none can be read.
     """
     sights: dict[UUID, Sight] = {}
-    parts, failures = [list(deposits)], 0
+    unreadable: set[UUID] = set()
+    # In any order: many bad ones that stand together would end every round before it came to a good one.
+    parts, failures = [random.sample(deposits, len(deposits))], 0
     failure: Exception | None = None
     while parts:
         part = parts.pop()
         try:
             sights |= read(reader, part, cursor=cursor)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the others are read
             failures, failure = failures + 1, error
             asked_to_wait = isinstance(error, TransientError) and error.retry_after is not None
             if asked_to_wait or failures > READ_FAILURES_MAX or over():
-                raise
+                log.warning("chain.partly_unread", chain=reader.id, failures=failures, error=str(error))
+                break
             if failures == 1:
                 reader.head()  # raises if it is the node that is away
             if len(part) > 1:
                 parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+            else:
+                unreadable.add(part[0].id)
     if failure is not None and not sights and (len(deposits) > 1 or isinstance(failure, TransientError)):
         raise failure
-    return sights
+    return sights, unreadable
 
 
 def _is_quiet(deposit: Deposit, sights: Mapping[UUID, Sight], now: datetime) -> bool:

@@ -133,9 +133,9 @@ def test_one_bad_row_does_not_stop_the_others_and_becomes_a_job_of_its_own(
 class Unwilling:
     """A node that refuses some of what it is asked."""
 
-    def __init__(self, real: ChainReader, *, chain_tx: str | None = None, scans: bool = True) -> None:
+    def __init__(self, real: ChainReader, *chain_txs: str | None, scans: bool = True) -> None:
         self.id = real.id
-        self._real, self._chain_tx, self._scans = real, chain_tx, scans
+        self._real, self._chain_txs, self._scans = real, set(chain_txs), scans
 
     def head(self) -> Head:
         return self._real.head()
@@ -144,7 +144,7 @@ class Unwilling:
         return self._real.blocks(numbers)
 
     def chain_txs(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
-        if self._chain_tx in ids:
+        if not self._chain_txs.isdisjoint(ids):
             raise TransientError("response too large")
         return self._real.chain_txs(ids)
 
@@ -167,7 +167,7 @@ def test_a_transaction_that_no_node_hands_out_does_not_stop_the_others(desk: Des
     first, bad, last = (desk.by_hash(desk.dev.send(desk.shared, ETHER)) for _ in range(3))
     desk.dev.mine()
     real = desk.reader
-    desk.reader = Unwilling(real, chain_tx=bad.chain_tx)
+    desk.reader = Unwilling(real, bad.chain_tx)
     desk.poll()
     assert [desk.get(each).state for each in (first, bad, last)] == ["credited", "watching", "credited"]
     assert desk.get(bad).next_poll_at is None
@@ -178,6 +178,22 @@ def test_a_transaction_that_no_node_hands_out_does_not_stop_the_others(desk: Des
         desk.look(bad)
     desk.reader = real
     assert desk.look(bad).state == "credited"
+
+
+def test_more_than_a_round_can_tell_apart_do_not_stop_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "READ_FAILURES_MAX", 8)
+    bad = [desk.by_hash(desk.dev.send(desk.shared, ETHER)) for _ in range(12)]  # due before the good ones
+    good = [desk.by_hash(desk.dev.send(desk.shared, ETHER)) for _ in range(12)]
+    desk.dev.mine()
+    real = desk.reader
+    desk.reader = Unwilling(real, *(each.chain_tx for each in bad))
+    for _ in range(40):
+        desk.poll()
+    assert {desk.get(each).state for each in good} == {"credited"}
+    assert {desk.get(each).state for each in bad} == {"watching"}
+    desk.reader = real
+    for each in bad:
+        assert desk.look(each).state == "credited"
 
 
 def test_a_deposit_of_an_asset_that_left_the_registry_does_not_stop_the_others(desk: Desk) -> None:

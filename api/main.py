@@ -12,7 +12,20 @@ from api import openapi, problems
 from api.metrics import Metrics
 from api.middleware import VERSION, BodyLimit, Envelope
 from api.rate_limit import limiter
-from api.routes import accounts, addresses, batches, chains, deposits, docs, health, holds, jobs, journals, metrics
+from api.routes import (
+    accounts,
+    addresses,
+    batches,
+    chains,
+    deposits,
+    docs,
+    fairness,
+    health,
+    holds,
+    jobs,
+    journals,
+    metrics,
+)
 from config import assets, settings
 from config import logging as log_config
 
@@ -32,6 +45,7 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
     """Fail at boot, not at the first request: everything that a deployment can get wrong is read here."""
     assets.registry()
     limiter()
+    settings.fairness()
     health.head()
     # A thread is of use only with a connection. More of them would wait for the pool instead of in line.
     anyio.to_thread.current_default_thread_limiter().total_tokens = settings.servers().database_pool_size
@@ -52,7 +66,8 @@ def create_app() -> FastAPI:
     app.state.metrics = Metrics(deposits.count_by_state, chains.statuses)
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
-    for router in (deposits.router, addresses.router, batches.router, chains.router, jobs.router, *ledger):
+    games = (fairness.router,)
+    for router in (deposits.router, addresses.router, batches.router, chains.router, jobs.router, *ledger, *games):
         app.include_router(router, responses=openapi.PROBLEMS)
     for router in (health.router, metrics.router, docs.router):
         app.include_router(router)

@@ -44,6 +44,8 @@ class Scope(StrEnum):
     HOLDS_WRITE = "holds:write"
     CHAINS_READ = "chains:read"
     CHAINS_WRITE = "chains:write"
+    FAIRNESS_READ = "fairness:read"
+    FAIRNESS_WRITE = "fairness:write"
 
     @property
     def on_request(self) -> bool:

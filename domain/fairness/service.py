@@ -90,6 +90,8 @@ def rotate(
     """
     if client_seed is not None:
         outcomes.check_client_seed(client_seed)
+    if not OWNER.fullmatch(owner):
+        raise _nothing_committed(owner)
     sealing.current()
     queries.lock_owner(session, tenant, owner)
     found = queries.live(session, tenant, owner, lock=True)
@@ -154,7 +156,7 @@ def draw(
         raise InvalidRequestError(f"a request draws 1 to {DRAWS_MAX} times", field="count")
     every = outcomes.checked(game, params)
     sealing.current()
-    seed = queries.take_nonces(session, tenant, owner, count)
+    seed = queries.take_nonces(session, tenant, owner, count) if OWNER.fullmatch(owner) else None
     if seed is None:
         raise ConflictError(f"{owner[:80]!r} has no active seed: commit to one and rotate", field="owner")
     _opened(seed)
@@ -185,7 +187,7 @@ def outcomes_of(draw: FairnessDraw, seed: FairnessSeed) -> list[Outcome]:
 
 def seeds_of(session: Session, tenant: str, owner: str) -> Seeds:
     """Raises NotFoundError if nothing was ever committed to for this owner."""
-    found = queries.live(session, tenant, owner)
+    found = queries.live(session, tenant, owner) if OWNER.fullmatch(owner) else {}
     committed = found.get(SeedState.COMMITTED)
     if committed is None:
         raise _nothing_committed(owner)

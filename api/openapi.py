@@ -12,9 +12,10 @@ from api.problems import KINDS, MEDIA_TYPE, ProblemDocument
 DESCRIPTION = """\
 Takes work from upstream apps: what is answered with 2xx is finished, or stands visibly waiting, whatever fails.
 
-Every request but `POST /v1/fairness/verify` needs an API key (`Authorization: Bearer tr_...`). Requests that ask for work
-need an idempotency key: the same key with the same body gets the first answer again, for ever. Amounts are integers in
-the asset's smallest unit, written as strings. Every refusal is a problem document (RFC 9457); look at its `type`.
+Every request needs an API key (`Authorization: Bearer tr_...`); `POST /v1/fairness/verify` alone does not. Requests
+that ask for work need an idempotency key: the same key with the same body gets the first answer again, for ever.
+Amounts are integers in the asset's smallest unit, written as strings. Every refusal is a problem document (RFC 9457);
+look at its `type`.
 """
 TAGS = [
     {"name": "deposits", "description": "Payments to watch for on chains"},
@@ -24,6 +25,7 @@ TAGS = [
     {"name": "accounts", "description": "The books, read: balances now and then, entries, statements"},
     {"name": "journals", "description": "What moves money in the books: many postings in one, and their reversals"},
     {"name": "holds", "description": "Money bound before it moves: placed, then captured, voided or expired"},
+    {"name": "packets", "description": "Red packets: money in shares, for the first who claim"},
     {"name": "fairness", "description": "Provably fair draws: seeds promised by hash, and a check for anybody"},
     {"name": "health", "description": "For load balancers"},
 ]

@@ -18,6 +18,7 @@ NOUNS = {
     "deposits": "Payments that are watched for, and what became of them.",
     "jobs": "Durable work: what waits, what runs, how it ended.",
     "rates": "What assets are worth in currencies.",
+    "fairness": "Provably fair draws: seeds, and the check that anybody can make.",
     "dlq": "Dead letters: jobs that wait for a person.",
     "ledger": "The books: balances, journals, and whether they hold.",
     "accounts": "Accounts of the books: freeze, close and bound them, with a reason.",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from domain.fairness.models import FairnessDraw, FairnessSeed
@@ -86,6 +86,11 @@ def lock_sealed_otherwise(session: Session, by: str, *, limit: int) -> Sequence[
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+
+
+def count_sealed_otherwise(session: Session, by: str) -> int:
+    query = select(func.count()).select_from(FairnessSeed).where(FairnessSeed.sealed_by != by)
+    return int(session.scalar(query) or 0)
 
 
 def draw(session: Session, tenant: str, draw_id: UUID) -> FairnessDraw | None:

@@ -141,6 +141,12 @@ def reseal(session: Session, *, limit: int = 500) -> int:
     return len(rows)
 
 
+def sealed_otherwise(session: Session) -> tuple[str, int]:
+    """The id of the first key, and how many seeds another one sealed."""
+    by = sealing.current()
+    return by, queries.count_sealed_otherwise(session, by)
+
+
 # --- draws -------------------------------------------------------------------------------------------------------
 
 

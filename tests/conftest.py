@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy.orm import Session
@@ -17,6 +18,16 @@ from core import db, redis
 from local.postgres import Postgres
 from local.valkey import Valkey
 from tests.support.fleet import Fleet
+
+# Its own way of writing a traceback shows every variable of every frame, which takes seconds.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "tallyrail_template"

@@ -10,7 +10,7 @@ import pytest
 
 from api.main import create_app
 from api.problems import KINDS
-from api.rate_limit import limiter
+from api.rate_limit import ANSWER_WITHIN, limiter
 from config import settings
 from core import db
 from tests.integration.api.conftest import count, is_problem
@@ -158,9 +158,9 @@ def silent_redis(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def test_without_redis_requests_pass_soon(silent_redis: None, three_a_minute: None, client: httpx.Client) -> None:
     began = time.monotonic()
-    for _ in range(20):
+    for _ in range(100):
         assert client.get("/v1/jobs").status_code == 200
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 100 * ANSWER_WITHIN  # far from each of them waiting for it
     ready = client.get("/ready")
     assert ready.status_code == 503
     assert ready.json()["checks"]["redis"] == "it doesn't answer"

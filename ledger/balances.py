@@ -8,7 +8,7 @@ their sum, and its entries are theirs, in the order of their journals' numbers.
 As of a time: `ledger.asof`. Statements: `ledger.statement`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -33,6 +33,7 @@ __all__ = [
     "account",
     "accounts",
     "balance",
+    "balances",
     "entries",
     "journal",
     "journals_about",
@@ -108,6 +109,14 @@ def balance(session: Session, tenant: str, code: str, asset: str, *, for_update:
         .group_by(LedgerAccount.normal_side)
     ).one_or_none()
     return 0 if row is None else Side(row.normal_side).sign * int(row.balance)
+
+
+def balances(session: Session, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    """The balances of many accounts, each named by (tenant, code, asset), as `balance` tells one; one snapshot."""
+    tenants, codes, assets = ([key[part] for key in keys] for part in range(3))
+    rows = session.execute(_BALANCES, {"tenants": tenants, "codes": codes, "assets": assets})
+    found = {(row.tenant, row.code, row.asset): Side(row.normal_side).sign * int(row.balance) for row in rows}
+    return {key: found.get(key, 0) for key in keys}
 
 
 def account(session: Session, tenant: str, code: str) -> tuple[Account, ...]:
@@ -191,6 +200,15 @@ def trial_balance(
         )
     return tuple(lines)
 
+
+_BALANCES = text(
+    """
+    SELECT k.tenant, k.code, k.asset, min(a.normal_side) AS normal_side, sum(a.balance) AS balance
+    FROM unnest(cast(:tenants AS text[]), cast(:codes AS text[]), cast(:assets AS text[])) AS k (tenant, code, asset)
+    JOIN ledger_accounts a ON a.tenant = k.tenant AND a.code = k.code AND a.asset = k.asset
+    GROUP BY k.tenant, k.code, k.asset
+    """
+)
 
 # One row for each account: stripe 0 says what it is, its stripes' sums how much. Read along the index, so that a page
 # costs what it shows.

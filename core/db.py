@@ -39,11 +39,11 @@ IdColumn = Annotated[UUID, mapped_column(primary_key=True, default=new_id)]
 CreatedAt = Annotated[datetime, mapped_column(default=lambda: datetime.now(UTC), server_default=func.now())]
 
 
-def _pool(**options: Any) -> Engine:
+def _pool(*, connections: int | None = None, **options: Any) -> Engine:
     chosen = settings.servers()
     return create_engine(
         str(chosen.database_url),
-        pool_size=chosen.database_pool_size,
+        pool_size=connections or chosen.database_pool_size,
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=False,  # a lost connection fails one step, which its job repeats; a ping would tax every step
@@ -72,6 +72,11 @@ def engine() -> Engine:
 def _direct_engine() -> Engine:
     """A pool of its own for `direct`, as going into and out of autocommit costs a quarter of such a statement."""
     return _pool(isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
+
+
+def own_engine(connections: int) -> Engine:
+    """A pool for what must not wait until busy threads give connections back. Its owner disposes of it."""
+    return _pool(connections=connections)
 
 
 def dispose(*, close: bool = True) -> None:

@@ -8,6 +8,9 @@ from sqlalchemy.orm import Session
 
 from core.errors import InvariantError
 
+PARKED = "claim_sync.apply_parked"
+"""The task that tries again to apply an event that was refused. Its arguments name the event and have its text."""
+UNREADABLE = "unreadable.entry"
 FIELD = re.compile(r"[!-~]+")
 """What a field of an event may be made of: no spaces, which part the fields."""
 
@@ -33,6 +36,14 @@ def parse(generation: int, shard: int, seq: int, text: str) -> Event:
     if not all(map(FIELD.fullmatch, parts)) or "." not in parts[0]:
         raise InvariantError(f"shard {shard} of generation {generation} has no event at {seq}: {text[:200]!r}")
     return Event(generation, shard, seq, parts[0], tuple(parts[1:]))
+
+
+def read(generation: int, shard: int, seq: int, text: str) -> Event:
+    """Like `parse`, but what is no event becomes one that no slice applies: it is parked, and the shard goes on."""
+    try:
+        return parse(generation, shard, seq, text)
+    except InvariantError:
+        return Event(generation, shard, seq, UNREADABLE, (text.encode().hex() or "-",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ never decided, and is decided again.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -65,6 +66,20 @@ class Hand:
         return [parse_reply(each) for each in raw]
 
 
+def is_pristine(store: Redis, generation: int, shards: int) -> bool:
+    """Whether nothing was ever decided under this number here. Raises RedisError."""
+    for shard in range(shards):
+        seq: Any = store.get(key(generation, shard, SEQUENCE))
+        if seq not in (None, "0"):
+            return False
+        stream = key(generation, shard, STREAM)
+        if store.exists(stream):
+            about: Any = store.xinfo_stream(stream)
+            if about["last-generated-id"] != "0-0":
+                return False
+    return True
+
+
 def prepare(store: Redis, generation: int, shards: int, scripts: Sequence[Script]) -> None:
     """Make an empty generation ready: its sequences, streams and scripts. Safe to repeat until it is opened."""
     for shard in range(shards):
@@ -92,4 +107,4 @@ def is_ready(store: Redis, generation: int, shards: int, scripts: Sequence[Scrip
     return True
 
 
-__all__ = ["GROUP", "Hand", "RedisError", "arguments", "is_ready", "prepare"]
+__all__ = ["GROUP", "Hand", "RedisError", "arguments", "is_pristine", "is_ready", "prepare"]

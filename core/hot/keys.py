@@ -4,6 +4,7 @@ The part in braces is Redis Cluster's hash tag: all keys of a shard lie in one s
 """
 
 import hashlib
+import re
 
 from core.hot.settings import hot as settings
 
@@ -21,6 +22,10 @@ def key(generation: int, shard: int, name: str) -> str:
     return f"tr:{{h{shard}}}:{generation}:{name}"
 
 
-def pattern(generation: int) -> str:
-    """Of every key of a generation, for SCAN."""
-    return f"tr:{{h*}}:{generation}:*"
+def parts_of(name: str) -> tuple[int, int]:
+    """Shard and generation of a key of ours; zeros if it is none."""
+    found = _KEY.match(name)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+_KEY = re.compile(r"tr:\{h(\d+)\}:(\d+):")

@@ -50,6 +50,8 @@ class HotDecider(Base):
     """Host and process, for people."""
     left_generation: Mapped[int] = mapped_column(BigInteger)
     """It decides nothing any more in this one and those before, and has written down what it remembered of them."""
+    lost_generation: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """The last one of which it did not say so: it was taken for dead. What it answered then is in Redis alone."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

@@ -13,6 +13,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import InvariantError
+
 ITEMS_MAX = 500
 """To a call: some milliseconds, in which Redis does nothing else."""
 COLD = "COLD"
@@ -31,8 +33,11 @@ local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 _EPILOGUE = """
 local replies = {}
 for item = 0, (#KEYS - 2) / NKEYS - 1 do
-  local answer, event = decide(2 + item * NKEYS, item * NARGS)
-  if event then
+  local ok, answer, event = pcall(decide, 2 + item * NKEYS, item * NARGS)
+  if not ok then
+    -- A mistake of ours. It must not take the sequence from the items beside it.
+    replies[#replies + 1] = {err = 'BROKEN ' .. tostring(type(answer) == 'table' and answer.err or answer)}
+  elseif event then
     seq = seq + 1
     redis.call('XADD', KEYS[2], string.format('%d-0', seq), 'e', event)
     replies[#replies + 1] = string.format('%d\\n', seq) .. event .. '\\n' .. answer
@@ -79,7 +84,10 @@ class Reply:
     event: str | None
 
 
-def parse_reply(raw: bytes | str) -> Reply:
+def parse_reply(raw: bytes | str | Exception) -> Reply:
+    """Raises InvariantError if the body of the script failed: what it had changed by then, no event tells."""
+    if isinstance(raw, Exception):
+        raise InvariantError(f"a script of the hot store failed: {raw}") from raw
     text = raw.decode() if isinstance(raw, bytes) else raw
     seq, event, answer = text.split("\n", 2)
     return Reply(answer, int(seq) if seq else None, event or None)

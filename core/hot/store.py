@@ -6,6 +6,8 @@ from enum import StrEnum
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core.hot.errors import StoreAwayError
+
 
 class StoreMode(StrEnum):
     REDIS = "redis"
@@ -63,9 +65,11 @@ def close(session: Session, generation: int, *, reason: str) -> bool:
     return bool(done.rowcount)  # type: ignore[attr-defined]  # has a count
 
 
-def open_next(session: Session, before: int, *, mode: StoreMode, shards: int, reason: str) -> Generation | None:
-    """End the turn out of generation `before`. None if somebody has already."""
-    made = Generation(before + 1, mode, StoreState.OPEN, shards)
+def open_next(
+    session: Session, before: int, *, mode: StoreMode, shards: int, reason: str, number: int | None = None
+) -> Generation | None:
+    """End the turn out of generation `before`. None if somebody has already. `number`: a later one than the next."""
+    made = Generation(number or before + 1, mode, StoreState.OPEN, shards)
     done = session.execute(
         _OPEN,
         {"generation": made.number, "before": before, "mode": mode, "shards": shards, "reason": reason[:500]},
@@ -74,3 +78,27 @@ def open_next(session: Session, before: int, *, mode: StoreMode, shards: int, re
         return None
     session.execute(_OPEN_SHARDS, {"generation": made.number, "shards": shards})
     return made
+
+
+# One lock for all that PostgreSQL decides: shared by decisions, taken alone by the turn that ends them. Unlike a lock
+# of the row, it is given in the order in which it was asked for, so that ever new decisions don't keep a turn waiting.
+_DECIDING_HERE = 0x7472_0001
+_SHARE = text("SELECT pg_advisory_xact_lock_shared(:lock)")
+_ALONE = text("SELECT pg_advisory_xact_lock(:lock)")
+
+
+def decide_here(session: Session) -> Generation:
+    """To be called first in each transaction that decides in place of Redis: no turn ends before that transaction.
+
+    Raises StoreAwayError if it is not PostgreSQL that decides now.
+    """
+    session.execute(_SHARE, {"lock": _DECIDING_HERE})
+    found = current(session)
+    if found.mode is not StoreMode.POSTGRES or found.state is not StoreState.OPEN:
+        raise StoreAwayError("the hot store is turning" if found.state is StoreState.CLOSING else "Redis decides again")
+    return found
+
+
+def await_decisions(session: Session) -> None:
+    """Once the generation is closing: when this returns, no transaction under `decide_here` is under way any more."""
+    session.execute(_ALONE, {"lock": _DECIDING_HERE})

@@ -34,6 +34,7 @@ CREATE TABLE hot_deciders (
     id uuid PRIMARY KEY,
     name text NOT NULL,
     left_generation bigint NOT NULL,
+    lost_generation bigint NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now()
 );

@@ -1,0 +1,147 @@
+"""The sync process: from the hot store into the books, and from one of its generations to the next. docs/hot.md.
+
+`python -m workers.sync`. Several may run: each drains its share of the shards, and one of them keeps the generations.
+No Celery worker, as the broker may be the very Redis whose loss this must survive; and no job, as it never ends.
+"""
+
+import importlib
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from config import logging as log_config
+from core import db
+from core.errors import TransientError
+from core.hot import drain
+from core.hot.books import Books, NothingAppliesError
+from core.hot.client import client
+from core.hot.drain import Drain
+from core.hot.events import Applier
+from core.hot.script import Script
+from core.hot.store import StoreMode
+from core.hot.turn import Keeper
+from domain.health import service as health
+
+log = structlog.stdlib.get_logger(__name__)
+
+SLICES = ("domain.claim.sync", "domain.bet.sync")
+"""Each has SCRIPTS, what it decides by, and `apply`, which writes the events whose kind begins with its name."""
+TICK_S = 0.1
+HEARTBEAT_EVERY_S = 5.0
+PAUSE_S = 0.2
+"""After an error."""
+PAUSE_BROKEN_S = 5.0
+"""After many events failed in a row: a person must look."""
+
+# A process that is stopped, or whose machine vanished, must not hold its locks for as long as TCP has patience.
+_LET_GO = text(
+    """
+    SELECT set_config('idle_session_timeout', '30s', false), set_config('tcp_keepalives_idle', '5', false),
+           set_config('tcp_keepalives_interval', '2', false), set_config('tcp_keepalives_count', '3', false)
+    """
+)
+
+
+def slices() -> tuple[list[Script], Mapping[str, Applier]]:
+    """Scripts and appliers of all slices there are."""
+    scripts: list[Script] = []
+    appliers: dict[str, Applier] = {}
+    for name in SLICES:
+        if importlib.util.find_spec(name) is not None:
+            module = importlib.import_module(name)
+            scripts += module.SCRIPTS
+            appliers[name.split(".")[1]] = module.apply
+    return scripts, appliers
+
+
+class Sync:
+    """`run` returns when `stop` was called, between two batches."""
+
+    def __init__(self, scripts: Sequence[Script], appliers: Mapping[str, Applier]) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        books = Books(appliers)
+        self._keeper = Keeper(client(), books, scripts)
+        self._drain = Drain(client(), books, owner=self.name)
+        self._stopping = False
+        self._next_beat = 0.0
+        # Its one connection holds the locks that say that we are here, and that we are the keeper.
+        self._engine: Engine = db.own_engine(1)
+        self._connection: Connection | None = None
+
+    def stop(self, *_: int | FrameType | None) -> None:
+        self._stopping = True
+
+    def run(self) -> None:
+        log.info("sync.started", name=self.name)
+        while not self._stopping:
+            try:
+                self._round()
+            except RedisError as error:
+                log.warning("sync.without_redis", error=_line(error))
+                self._drain.forget()
+                time.sleep(PAUSE_S)
+            except (SQLAlchemyError, TransientError) as error:
+                log.warning("sync.without_postgresql", error=_line(error))
+                self._disconnect()
+                time.sleep(PAUSE_S)
+            except NothingAppliesError as error:
+                log.critical("sync.nothing_applies", error=_line(error))
+                self._drain.forget()
+                time.sleep(PAUSE_BROKEN_S)
+        try:
+            self._drain.release()
+        except SQLAlchemyError as error:
+            log.warning("sync.left_in_silence", error=_line(error))
+        self._disconnect()
+        self._engine.dispose()
+        log.info("sync.stopped")
+
+    def _round(self) -> None:
+        """One look at the generation, and batches until it is time for the next look."""
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._connection.execute(_LET_GO)
+            drain.enter(self._connection)
+        now = self._keeper.tick(self._connection)
+        if time.monotonic() >= self._next_beat:
+            with db.transaction() as session:
+                health.beat(session, "sync")
+            self._next_beat = time.monotonic() + HEARTBEAT_EVERY_S
+        self._drain.follow(now.number if now.mode is StoreMode.REDIS else 0)
+        ends = time.monotonic() + TICK_S
+        while not self._stopping and time.monotonic() < ends:
+            self._drain.step(block=TICK_S)
+
+    def _disconnect(self) -> None:
+        self._drain.forget()
+        self._keeper.forget()
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def main() -> None:
+    log_config.configure("sync")
+    sync = Sync(*slices())
+    signal.signal(signal.SIGTERM, sync.stop)
+    signal.signal(signal.SIGINT, sync.stop)
+    sync.run()
+
+
+if __name__ == "__main__":
+    main()

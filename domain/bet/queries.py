@@ -12,6 +12,7 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from domain.bet.models import Bet, BetPlayer, HotLoad, HotUnload
+from domain.bet.players import Player
 
 _SETTLED_LOCK = 0x6265_7473_6E75_6D62  # "betsnumb"
 
@@ -164,8 +165,8 @@ _MAKE_PLAYER = text(
 )
 
 
-def make_player(session: Session, player_id: UUID, *, tenant: str, user: str, asset: str) -> None:
-    session.execute(_MAKE_PLAYER, {"id": player_id, "tenant": tenant, "user": user, "asset": asset})
+def make_player(session: Session, who: Player) -> None:
+    session.execute(_MAKE_PLAYER, {"id": who.id, "tenant": who.tenant, "user": who.user, "asset": who.asset})
 
 
 def lock_loads(session: Session, ids: Sequence[UUID]) -> dict[UUID, HotLoad]:
@@ -204,7 +205,8 @@ def players_by_id(session: Session, ids: Iterable[UUID]) -> Sequence[BetPlayer]:
     return session.scalars(select(BetPlayer).where(BetPlayer.id.in_(list(ids)))).all()
 
 
-def open_bets(session: Session, players: Iterable[UUID]) -> Sequence[Row[Any]]:
+def open_bets(session: Session, players: Iterable[UUID]) -> Sequence[tuple[UUID, UUID, int]]:
     """(player, bet, stake) of every open bet of these."""
     asked = select(Bet.player, Bet.id, Bet.stake)
-    return session.execute(asked.where(Bet.player.in_(list(players)), Bet.state == text("'reserved'"))).all()
+    wanted = asked.where(Bet.player.in_(list(players)), Bet.state == text("'reserved'"))
+    return list(session.execute(wanted).tuples())

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Index, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.db import Base, IdColumn
@@ -24,6 +24,10 @@ class Break(Base):
     """`kind` says what was compared, `subject` which thing of it: at most one of both is open."""
 
     __tablename__ = "breaks"
+    __table_args__ = (
+        Index("uq_breaks_open", "kind", "subject", unique=True, postgresql_where=text("state = 'open'")),
+        Index("ix_breaks_state", "state", "id"),
+    )
 
     id: Mapped[IdColumn]
     kind: Mapped[str]

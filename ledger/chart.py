@@ -70,6 +70,7 @@ FEES = Rule(Kind.INCOME, stripes=STRIPES)
 ROUNDING = Rule(Kind.INCOME, stripes=STRIPES)
 CLEARING = Rule(Kind.EQUITY, stripes=STRIPES)
 BETS = Rule(Kind.INCOME, stripes=STRIPES)
+OURS = {"house:fees": FEES, "house:rounding": ROUNDING, "house:bets": BETS, "clearing:fx": CLEARING}
 
 
 @lru_cache(maxsize=10_000)
@@ -89,14 +90,8 @@ def rule(code: str) -> Rule:
             return CUSTODY
         case ["suspense", _]:
             return SUSPENSE
-        case ["house", "fees"]:
-            return FEES
-        case ["house", "rounding"]:
-            return ROUNDING
-        case ["house", "bets"]:
-            return BETS
-        case ["clearing", "fx"]:
-            return CLEARING
+        case _ if code in OURS:
+            return OURS[code]
         case _:
             raise InvalidRequestError(f"the chart of accounts has no place for {code!r}", field="account")
 

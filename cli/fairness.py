@@ -9,7 +9,7 @@ import typer
 from cli import values
 from cli.acting import NOTHING_DONE, Commit
 from cli.nouns import noun
-from cli.output import AsJson, Column, details, document, listing, plain
+from cli.output import AsJson, Column, details, document, listing, plain, say
 from core import db
 from domain.fairness import service as fairness
 from domain.fairness import verification
@@ -204,19 +204,19 @@ def rotate(
 def reseal(*, commit: Commit = False) -> None:
     """Seal every seed by the first of FAIRNESS_KEYS, so that the others can be taken out. Safe to interrupt."""
     with db.transaction() as session:
-        by, left = fairness.sealed_otherwise(session)
+        by, before = fairness.sealed_otherwise(session)
     if not commit:
-        typer.echo(f"{left} seeds are sealed by another key than {by}. {NOTHING_DONE}")
+        typer.echo(f"{before} seeds are sealed by another key than {by}. {NOTHING_DONE}")
         return
-    total = 0
+    last: UUID | None = None
     while True:
         with db.transaction() as session:
-            count = fairness.reseal(session)
-        total += count
-        if count == 0:
+            last = fairness.reseal(session, after=last)
+        if last is None:
             break
     with db.transaction() as session:
         _, left = fairness.sealed_otherwise(session)
-    typer.echo(f"{total} seeds are now sealed by {by}, {left} are not.")
-    if left:  # somebody worked on them at this moment
+    typer.echo(f"Of {before} seeds that another key had sealed, {left} are not sealed by {by} yet.")
+    if left:
+        say("These can't be opened: the log says why.")
         raise typer.Exit(1)

@@ -77,15 +77,12 @@ def seeds(
     return session.scalars(query).all()
 
 
-def lock_sealed_otherwise(session: Session, by: str, *, limit: int) -> Sequence[FairnessSeed]:
-    """Seeds that another key sealed. Rows that somebody works on are left for the next round."""
-    return session.scalars(
-        select(FairnessSeed)
-        .where(FairnessSeed.sealed_by != by)
-        .order_by(FairnessSeed.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+def lock_sealed_otherwise(session: Session, by: str, *, after: UUID | None, limit: int) -> Sequence[FairnessSeed]:
+    """Seeds that another key sealed, oldest first."""
+    query = select(FairnessSeed).where(FairnessSeed.sealed_by != by)
+    if after is not None:
+        query = query.where(FairnessSeed.id > after)
+    return session.scalars(query.order_by(FairnessSeed.id).limit(limit).with_for_update()).all()
 
 
 def count_sealed_otherwise(session: Session, by: str) -> int:

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from core import clock
-from core.errors import ConflictError, InvalidRequestError, NotFoundError
+from core.errors import ConflictError, InvalidRequestError, InvariantError, NotFoundError
 from core.ids import new_id
 from domain.fairness import outcomes, queries, sealing
 from domain.fairness.models import DRAWS_MAX, FairnessDraw, FairnessSeed
@@ -130,15 +130,22 @@ def revealed_seed(seed: FairnessSeed) -> str | None:
     return _opened(seed) if seed.current is SeedState.REVEALED else None
 
 
-def reseal(session: Session, *, limit: int = 500) -> int:
-    """Seal seeds of older keys by the first one; returns how many. A key that sealed none any more can be taken out."""
-    by = sealing.current()
-    rows = queries.lock_sealed_otherwise(session, by, limit=limit)
+def reseal(session: Session, *, after: UUID | None = None, limit: int = 500) -> UUID | None:
+    """Seal seeds of other keys by the first one, oldest first. Returns the last that was tried; None: there are none.
+
+    A key that sealed none any more can be taken out. A seed that can't be opened is left as it is, and logged.
+    """
+    rows = queries.lock_sealed_otherwise(session, sealing.current(), after=after, limit=limit)
     for row in rows:
-        sealed = sealing.seal(row.id, row.tenant, _opened(row))
+        try:
+            server_seed = _opened(row)
+        except InvariantError as error:
+            log.error("fairness.not_resealed", seed=str(row.id), error=str(error))  # noqa: TRY400  # says all there is
+            continue
+        sealed = sealing.seal(row.id, row.tenant, server_seed)
         row.sealed, row.sealed_by = sealed.content, sealed.by
     session.flush()
-    return len(rows)
+    return rows[-1].id if rows else None
 
 
 def sealed_otherwise(session: Session) -> tuple[str, int]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy import text
 
 from config import settings
 from core import db
@@ -125,9 +126,9 @@ def test_a_rotation_is_a_plan_until_it_is_committed(cli: Cli) -> None:
     plan = cli(*asked).stdout
     assert "Nothing was done" in plan and before.active.seed_hash in plan and before.committed.seed_hash in plan
     assert [secret for secret in hidden() if secret in plan] == []
-    [text, coming] = hidden_of(before.active.seed_hash), before.committed.seed_hash
+    [shown, coming] = hidden_of(before.active.seed_hash), before.committed.seed_hash
     done = cli(*asked, "--commit").stdout
-    assert "Rotated." in done and text in done and coming in done and "other" in done and "9" in done
+    assert "Rotated." in done and shown in done and coming in done and "other" in done and "9" in done
     assert "no seed is committed to" in cli("fairness", "rotate", "nobody", "--tenant", "casino", status=1).stderr
 
 
@@ -139,11 +140,21 @@ def test_seeds_are_sealed_anew_so_that_an_old_key_can_go(cli: Cli, use_keys: Use
     begin()
     use_keys(NEW_KEY, OLD_KEY)
     assert "2 seeds are sealed by another key" in cli("fairness", "reseal").stdout
-    assert "2 seeds are now sealed by" in cli("fairness", "reseal", "--commit").stdout
+    assert "Of 2 seeds that another key had sealed, 0 are not" in cli("fairness", "reseal", "--commit").stdout
     use_keys(NEW_KEY)
     sealed = json.loads(cli("fairness", "seeds", "--json").stdout)["seeds"]
     assert {seed["sealed_by"] for seed in sealed} == {key_id(bytes.fromhex(NEW_KEY))}
     assert "Rotated." in cli("fairness", "rotate", "42", "--tenant", "casino", "--commit").stdout
+
+
+def test_a_seed_that_can_not_be_opened_holds_up_no_other(cli: Cli, use_keys: UseKeys) -> None:
+    for owner in ("1", "2", "3"):
+        begin(owner)
+    with db.transaction() as session:
+        session.execute(text("UPDATE fairness_seeds SET sealed = '\\x00' WHERE owner = '2' AND state = 'active'"))
+    use_keys(NEW_KEY, OLD_KEY)
+    result = cli("fairness", "reseal", "--commit", status=1)
+    assert "Of 6 seeds that another key had sealed, 1 are not" in result.stdout and "can't be opened" in result.stderr
 
 
 def test_a_key_that_is_none_is_named_and_not_shown(cli: Cli, use_keys: UseKeys) -> None:

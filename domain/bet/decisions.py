@@ -160,7 +160,7 @@ class Reserve:
         return Item(
             who.shard,
             (who.key, who.open_key, who.ended_key(ms // BUCKET_MS), who.rate_key),
-            (str(who.id), str(self.id), str(ms), str(self.stake), _digest(facts), facts, str(per_second)),
+            (who.name, str(self.id), str(ms), str(self.stake), _digest(facts), facts, str(per_second)),
         )
 
 
@@ -182,17 +182,17 @@ class End:
         who, ms = self.player, ms_of(self.id)
         verb, units = ("V", "0") if self.payout is None else ("S", str(self.payout))
         keys = (who.key, who.open_key, who.ended_key(ms // BUCKET_MS))
-        return Item(who.shard, keys, (str(who.id), str(self.id), str(ms), verb, units))
+        return Item(who.shard, keys, (who.name, str(self.id), str(ms), verb, units))
 
 
 def load_item(who: Player, load_id: UUID, units: int, *, token: str) -> Item:
-    return Item(who.shard, (who.key,), (str(who.id), str(load_id), "L", str(units), "0", token))
+    return Item(who.shard, (who.key,), (who.name, str(load_id), "L", str(units), "0", token))
 
 
 def unload_item(who: Player, unload_id: UUID, units: int | None, *, token: str, idle_ms: int = 0) -> Item:
     """`units` None: all that is free. `idle_ms`: only if nothing was decided for so long, and nothing is staked."""
     wanted = "all" if units is None else str(units)
-    return Item(who.shard, (who.key,), (str(who.id), str(unload_id), "B", wanted, str(idle_ms), token))
+    return Item(who.shard, (who.key,), (who.name, str(unload_id), "B", wanted, str(idle_ms), token))
 
 
 def forget_item(who: Player, version: int) -> Item:

@@ -30,6 +30,11 @@ class Player:
         return _digest(self.tenant, self.user, self.asset)
 
     @cached_property
+    def name(self) -> str:
+        """The id as events have it."""
+        return str(self.id)
+
+    @cached_property
     def shard(self) -> int:
         """The same for all assets of a user, whose bets are counted together."""
         return shard_of(self.tenant, self.user)

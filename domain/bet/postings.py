@@ -16,22 +16,22 @@ from ledger import chart
 from ledger.posting import Journal, Posting
 
 
-def reserved(who: Player, bet_id: UUID, stake: int) -> Journal:
+def reserved(who: Player, bet_id: str, stake: int) -> Journal:
     return _bet(who, bet_id, "reserved", _move(who, chart.playing(who.user), chart.staked(who.user), stake))
 
 
-def settled(who: Player, bet_id: UUID, stake: int, payout: int) -> Journal:
+def settled(who: Player, bet_id: str, stake: int, payout: int) -> Journal:
     moves = [_move(who, chart.staked(who.user), chart.bets(), stake)]
     if payout:
         moves.append(_move(who, chart.bets(), chart.playing(who.user), payout))
     return _bet(who, bet_id, "settled", *moves)
 
 
-def voided(who: Player, bet_id: UUID, stake: int) -> Journal:
+def voided(who: Player, bet_id: str, stake: int) -> Journal:
     return _bet(who, bet_id, "voided", _move(who, chart.staked(who.user), chart.playing(who.user), stake))
 
 
-def unloaded(who: Player, unload_id: UUID, units: int) -> Journal:
+def unloaded(who: Player, unload_id: str, units: int) -> Journal:
     return Journal(
         tenant=who.tenant,
         reference=f"hot-unload:{unload_id}",
@@ -46,10 +46,10 @@ def hold_reference(load_id: UUID) -> str:
     return f"hot-load:{load_id}"
 
 
-def _bet(who: Player, bet_id: UUID, what: str, *moves: Posting) -> Journal:
+def _bet(who: Player, bet_id: str, what: str, *moves: Posting) -> Journal:
     return Journal(
         tenant=who.tenant,
-        reference=f"bet:{bet_id}:{who.id}:{what}",
+        reference=f"bet:{bet_id}:{who.name}:{what}",
         category=f"bet.{what}",
         postings=moves,
         subject=f"bet:{bet_id}",

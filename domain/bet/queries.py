@@ -19,7 +19,7 @@ _SETTLED_LOCK = 0x6265_7473_6E75_6D62  # "betsnumb"
 
 def _plain(values: Iterable[object]) -> str:
     """An array of a type whose text never needs quotes; None is NULL."""
-    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+    return "{" + ",".join(map(str, values)).replace("None", "NULL") + "}"
 
 
 def _names(values: Iterable[str | None]) -> str:
@@ -62,13 +62,13 @@ def to_put(session: Session, players: Sequence[UUID], recent: Sequence[UUID], *,
 
 _LOCK_PLAYERS = text(
     """
-    SELECT id, tenant, user_id, asset, version, free, locked FROM bet_players
-    WHERE id = ANY(cast(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE
+    SELECT id::text AS id, tenant, user_id, asset, version, free, locked FROM bet_players
+    WHERE id = ANY(cast(:ids AS uuid[])) ORDER BY bet_players.id FOR NO KEY UPDATE
     """
 )
 _BETS_OF = text(
     """
-    SELECT b.player, b.id, b.game, b.stake, b.edge_bps, b.agent, b.state, b.payout
+    SELECT b.player::text AS player, b.id::text AS id, b.game, b.stake, b.edge_bps, b.agent, b.state, b.payout
     FROM unnest(cast(:players AS uuid[]), cast(:ids AS uuid[])) AS asked (player, id)
     CROSS JOIN LATERAL (SELECT * FROM bets WHERE player = asked.player AND id = asked.id LIMIT 1) b
     """
@@ -116,12 +116,12 @@ _UPDATE_PLAYERS = text(
 )
 
 
-def lock_players(session: Session, ids: Iterable[UUID]) -> Sequence[Row[Any]]:
+def lock_players(session: Session, ids: Iterable[str]) -> Sequence[Row[Any]]:
     """In the order of their ids. A player is of one shard, so nobody waits but for a job that tries a refusal again."""
     return session.execute(_LOCK_PLAYERS, {"ids": _plain(ids)}).all()
 
 
-def bets_of(session: Session, keys: Iterable[tuple[UUID, UUID]]) -> Sequence[Row[Any]]:
+def bets_of(session: Session, keys: Iterable[tuple[str, str]]) -> Sequence[Row[Any]]:
     """The bets of these (player, id) that there are. Their players are locked."""
     pairs = list(keys)
     if not pairs:

@@ -10,7 +10,8 @@ refuses is handed back, and what rests on it too: the end of a bet whose reserva
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -31,18 +32,23 @@ from ledger.posting import Journal
 
 __all__ = ["BREAK", "SCRIPTS", "apply"]
 
+Key = tuple[str, str]
+"""A bet: (player, id)."""
 BREAK = "bet.player"
 """The kind of a break: what the hot store says of a player is not what the books say, at the same version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """An event, read. `units`: the stake of a reservation and a void, the payout, what was moved."""
+    """An event, read. `units`: the stake of a reservation and a void, the payout, what was moved.
+
+    Ids stay as they are written: a batch has thousands, and only compares them.
+    """
 
     event: Event
     what: str
-    player: UUID
-    id: UUID
+    player: str
+    id: str
     version: int
     free: int
     locked: int
@@ -69,11 +75,11 @@ class BetRow:
 class Books:
     """What is there already of what a batch is about; all of it locked."""
 
-    players: Mapping[UUID, Player]
-    before: Mapping[UUID, Any]
-    bets: Mapping[tuple[UUID, UUID], BetRow]
-    loads: Mapping[UUID, HotLoad]
-    unloads: Mapping[UUID, HotUnload]
+    players: Mapping[str, Player]
+    before: Mapping[str, Any]
+    bets: Mapping[Key, BetRow]
+    loads: Mapping[str, HotLoad]
+    unloads: Mapping[str, HotUnload]
 
 
 @dataclass(slots=True)
@@ -82,7 +88,7 @@ class Plan:
 
     captures: dict[int, HotLoad] = field(default_factory=dict)
     journals: dict[int, Journal] = field(default_factory=dict)
-    bets: dict[tuple[UUID, UUID], BetRow] = field(default_factory=dict)
+    bets: dict[Key, BetRow] = field(default_factory=dict)
     """Those that change."""
     unloads: dict[int, HotUnload] = field(default_factory=dict)
     moves: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -115,17 +121,21 @@ def _read(event: Event) -> Decided:
     try:
         who, name, version, free, locked, at_ms, units, *more = event.fields
         if what == "reserved":
-            game, edge, agent = more
-            facts = Facts(game, int(edge), None if agent == NOBODY else agent)
+            facts = _facts(*more)
         elif more or what not in _JUDGES:
             what = ""
         numbers = (int(version), int(free), int(locked), int(at_ms), int(units))
-        made = Decided(event, what, UUID(who), UUID(name), *numbers, facts)
-    except ValueError as error:
+        made = Decided(event, what, who, name, *numbers, facts)
+    except (ValueError, TypeError) as error:
         raise InvariantError(f"{event.text[:300]!r} is no event of a bet") from error
     if not what:
         raise InvariantError(f"{event.text[:300]!r} is no event of a bet")
     return made
+
+
+@lru_cache(maxsize=1_000)
+def _facts(game: str, edge: str, agent: str) -> Facts:
+    return Facts(game, int(edge), None if agent == NOBODY else agent)
 
 
 def _books(session: Session, decided: Sequence[Decided]) -> Books:
@@ -133,19 +143,21 @@ def _books(session: Session, decided: Sequence[Decided]) -> Books:
     keys = {(one.player, one.id): None for one in decided if one.what in ("reserved", "settled", "voided")}
     bets = {
         (row.player, row.id): BetRow(
-            Facts(row.game, row.edge_bps, row.agent),
+            _facts(row.game, str(row.edge_bps), row.agent or NOBODY),
             int(row.stake),
             BetState(row.state),
             None if row.payout is None else int(row.payout),
         )
         for row in queries.bets_of(session, keys)
     }
+    loads = queries.lock_loads(session, [UUID(one.id) for one in decided if one.what == "loaded"])
+    unloads = queries.lock_unloads(session, [UUID(one.id) for one in decided if one.what == "unloaded"])
     return Books(
         {row.id: player(row.tenant, row.user_id, row.asset) for row in found},
         {row.id: row for row in found},
         bets,
-        queries.lock_loads(session, [one.id for one in decided if one.what == "loaded"]),
-        queries.lock_unloads(session, [one.id for one in decided if one.what == "unloaded"]),
+        {str(load_id): load for load_id, load in loads.items()},
+        {str(unload_id): unload for unload_id, unload in unloads.items()},
     )
 
 
@@ -198,7 +210,7 @@ def _ended(place: int, one: Decided, who: Player, books: Books, plan: Plan) -> N
             raise _RefusalError(f"the bet is {known.state} already, with a payout of {known.payout}")
         return  # applied before
     state = BET.then(known.state, "settle" if after is BetState.SETTLED else "void")
-    plan.bets[key] = replace(known, state=state, payout=payout, ended=one)
+    plan.bets[key] = BetRow(known.facts, known.stake, state, payout, known.reserved, one)
     if payout is None:
         plan.journals[place] = postings.voided(who, one.id, known.stake)
     else:
@@ -208,7 +220,7 @@ def _ended(place: int, one: Decided, who: Player, books: Books, plan: Plan) -> N
 
 def _loaded(place: int, one: Decided, who: Player, books: Books, plan: Plan) -> None:  # noqa: ARG001  # one shape
     load = books.loads.get(one.id)
-    if load is None or (load.player, load.units) != (one.player, one.units):
+    if load is None or (str(load.player), load.units) != (one.player, one.units):
         raise _RefusalError("the books have no such load of this player")
     if load.state == LoadState.LOADED or load in plan.captures.values():
         return  # applied before
@@ -220,7 +232,7 @@ def _loaded(place: int, one: Decided, who: Player, books: Books, plan: Plan) -> 
 
 def _unloaded(place: int, one: Decided, who: Player, books: Books, plan: Plan) -> None:
     unload = books.unloads.get(one.id)
-    if unload is None or unload.player != one.player:
+    if unload is None or str(unload.player) != one.player:
         raise _RefusalError("the books have no such unload of this player")
     if unload.state == UnloadState.UNLOADED or unload in plan.unloads.values():
         if unload.moved not in (None, one.units):
@@ -303,7 +315,7 @@ def _write_bets(session: Session, plan: Plan) -> None:
         queries.end_bets(session, _endings(old))
 
 
-def _endings(rows: Iterable[tuple[tuple[UUID, UUID], BetRow]]) -> dict[str, Sequence[object]]:
+def _endings(rows: Iterable[tuple[Key, BetRow]]) -> dict[str, Sequence[object]]:
     pairs = list(rows)
     ends = [row.ended for _, row in pairs]
     return {

@@ -67,12 +67,14 @@ def bets_of(
     return [_facts(row) for row in session.execute(query)]
 
 
-def settled_since(session: Session, number: int, *, limit: int = 500) -> Sequence[BetFacts]:
-    """Settled bets of all tenants with a greater `settled_number`, by it. What the commission of agents is made from.
+def settled_since(session: Session, number: int, *, tenant: str | None = None, limit: int = 500) -> Sequence[BetFacts]:
+    """Settled bets, of all tenants or of one, with a greater `settled_number`, by it. What commission is made from.
 
     A number is only given out once all smaller ones are committed: who has worked up to one has missed none.
     """
     query = _QUERY.where(Bet.settled_number > number, Bet.state == BetState.SETTLED)
+    if tenant is not None:
+        query = query.where(BetPlayer.tenant == tenant)
     return [_facts(row) for row in session.execute(query.order_by(Bet.settled_number).limit(min(limit, PAGE_MAX)))]
 
 
@@ -93,6 +95,12 @@ def player_facts(session: Session, who: Player) -> PlayerFacts:
     if row is None:
         raise NotFoundError(f"{who.user!r} never had anything loaded in {who.asset}")
     return PlayerFacts(who, row.free, row.locked, row.version, row.last_active_at)
+
+
+def player_by_id(session: Session, player_id: UUID) -> Player:
+    """Whose a load, an unload or a bet is."""
+    row = session.get_one(BetPlayer, player_id)
+    return Player(row.tenant, row.user_id, row.asset)
 
 
 # --- first answers ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Server seeds: promised by their hash, sealed at rest, shown once they draw nothing any more."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -148,12 +149,30 @@ def test_a_seed_is_of_no_use_in_another_row_nor_under_another_hash() -> None:
         sealing.opened(seed.id, seed.tenant, mine, other.seed_hash)
 
 
-def test_a_seed_that_can_not_be_opened_draws_nothing_and_is_not_rotated_away() -> None:
-    seed = begun()
+def broken(state: SeedState) -> None:
+    """As if a disk or a person had changed a byte of it."""
     with db.transaction() as session:
-        session.execute(text("UPDATE fairness_seeds SET sealed = set_byte(sealed, 40, 255 - get_byte(sealed, 40))"))
+        turned = (
+            "UPDATE fairness_seeds SET sealed = set_byte(sealed, 40, 255 - get_byte(sealed, 40)) WHERE state = :state"
+        )
+        session.execute(text(turned), {"state": state})
+
+
+def test_a_seed_that_can_not_be_opened_draws_nothing() -> None:
+    begun()
+    broken(SeedState.ACTIVE)
     with pytest.raises(InvariantError), db.transaction() as session:
         service.draw(session, "casino", "42", Game.DICE, {})
+    with db.transaction() as session:
+        now = service.seeds_of(session, "casino", "42").active
+        assert now is not None and now.next_nonce == 0
+        assert service.draws(session, "casino", now.id) == []
+
+
+@pytest.mark.parametrize("state", [SeedState.ACTIVE, SeedState.COMMITTED])
+def test_a_seed_that_can_not_be_opened_is_neither_revealed_nor_begun_with(state: SeedState) -> None:
+    seed = begun()
+    broken(state)
     with pytest.raises(InvariantError):
         rotate(client_seed="other")
     with db.transaction() as session:
@@ -297,6 +316,42 @@ def test_draws_during_rotations_all_find_a_seed_and_are_verifiable() -> None:
         nonces = [draw.first_nonce for draw in drawn_of[seed.id]]
         assert nonces == list(reversed(range(seed.next_nonce))), "contiguous, and nothing after it was revealed"
     assert sum(len(draws) for draws in drawn_of.values()) == 60
+
+
+def wait_for_a_waiter() -> None:
+    """Until somebody waits for somebody's row."""
+    for _ in range(500):
+        with db.transaction() as session:
+            if session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                return
+        time.sleep(0.01)
+    pytest.fail("nobody waited")
+
+
+def test_a_rotation_tells_of_a_draw_that_was_under_way() -> None:
+    begun()
+    with ThreadPoolExecutor(1) as pool:
+        with db.transaction() as session:
+            service.draw(session, "casino", "42", Game.DICE, {}, count=7)
+            rotation = pool.submit(rotate)
+            wait_for_a_waiter()
+        revealed = rotation.result().revealed
+    assert revealed is not None and revealed.next_nonce == 7
+
+
+def test_a_draw_that_waited_for_a_rotation_is_of_the_seed_after_it() -> None:
+    old = begun()
+
+    def drawn() -> UUID:
+        with db.transaction() as session:
+            return service.draw(session, "casino", "42", Game.DICE, {}, count=7).seed_id
+
+    with ThreadPoolExecutor(1) as pool:
+        with db.transaction() as session:
+            new = service.rotate(session, "casino", "42").active
+            draw = pool.submit(drawn)
+            wait_for_a_waiter()
+        assert draw.result() == new.id != old.id
 
 
 def test_two_who_commit_at_once_get_the_same_seed() -> None:

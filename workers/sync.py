@@ -28,6 +28,7 @@ from core.hot.client import client
 from core.hot.drain import Drain
 from core.hot.events import Applier
 from core.hot.script import Script
+from core.hot.settings import hot as settings
 from core.hot.store import StoreMode
 from core.hot.turn import Keeper
 from domain.health import service as health
@@ -43,10 +44,10 @@ PAUSE_S = 0.2
 PAUSE_BROKEN_S = 5.0
 """After many events failed in a row: a person must look."""
 
-# A process that is stopped, or whose machine vanished, must not hold its locks for as long as TCP has patience.
+# A process that is stopped, or whose machine vanished, is to hold its locks no longer than it holds anything else.
 _LET_GO = text(
     """
-    SELECT set_config('idle_session_timeout', '30s', false), set_config('tcp_keepalives_idle', '5', false),
+    SELECT set_config('idle_session_timeout', :lease, false), set_config('tcp_keepalives_idle', '5', false),
            set_config('tcp_keepalives_interval', '2', false), set_config('tcp_keepalives_count', '3', false)
     """
 )
@@ -110,7 +111,8 @@ class Sync:
         """One look at the generation, and batches until it is time for the next look."""
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            self._connection.execute(_LET_GO)
+            lease = f"{settings().lease.total_seconds():.3f}s"
+            self._connection.execute(_LET_GO, {"lease": lease})
             drain.enter(self._connection)
         now = self._keeper.tick(self._connection)
         if time.monotonic() >= self._next_beat:

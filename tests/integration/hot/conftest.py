@@ -7,8 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from local.postgres import Postgres
 from local.valkey import Valkey
-from tests.conftest import use
+from tests.conftest import fresh_database, use
 from tests.support import hot_toy
 from tests.support.fleet import Fleet
 from tests.support.hot_lab import Lab
@@ -40,6 +41,23 @@ def toy(server: Valkey, superuser_url: str) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def lab(postgres: Postgres, template: str, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One for all tests of a module: processes take seconds to start, and what is killed is only that."""
+    folder = tmp_path_factory.mktemp("lab")
+    back = use({"REDIS_URL": valkey.url})
+    with fresh_database(postgres, template) as url, Valkey(folder / "hot") as server, Fleet(folder) as fleet:
+        with psycopg.connect(postgres.url_of("postgres", url.rsplit("/", 1)[1]), autocommit=True) as connection:
+            connection.execute(hot_toy.TABLE)
+        with hot_settings(server.url):
+            yield Lab(server, fleet, folder)
+    back()
+
+
 @pytest.fixture
-def lab(toy: None, server: Valkey, fleet: Fleet, tmp_path: Path) -> Lab:
-    return Lab(server, fleet, tmp_path)
+def busy(lab: Lab) -> Iterator[Lab]:
+    """Decisions are being acknowledged. Afterwards they still are, and the promise holds."""
+    lab.settle_down()
+    yield lab
+    lab.await_more()
+    lab.check()

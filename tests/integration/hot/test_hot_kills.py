@@ -1,9 +1,10 @@
-"""Real sync processes and deciders, killed, frozen and cut off while decisions are acknowledged."""
+"""Real sync processes and deciders, killed, frozen and cut off while decisions are acknowledged.
+
+The fixture `busy` holds the promise against what happened, after each test.
+"""
 
 import signal
 import time
-
-import pytest
 
 from core.hot.client import client
 from core.hot.store import StoreMode
@@ -12,136 +13,129 @@ from tests.support.fleet import wait_until
 from tests.support.hot_lab import Lab
 
 
-@pytest.fixture
-def busy(lab: Lab) -> Lab:
-    """Decisions are being acknowledged."""
-    lab.sync()
-    lab.loader()
-    lab.await_more()
-    return lab
-
-
-def finish(lab: Lab) -> None:
-    lab.await_more()
-    for name in [each for each in lab.fleet.processes if each.startswith("loader")]:
-        lab.fleet.kill(name)
-    lab.check()
-
-
 def test_a_first_start(busy: Lab) -> None:
     assert busy.now().number == 2
-    finish(busy)
     assert busy.breaks() == {}
 
 
 def test_sync_killed(busy: Lab) -> None:
+    before = busy.now()
     busy.fleet.kill("sync")
     busy.await_more()
     busy.sync()
-    finish(busy)
-    assert busy.now().number == 2
+    assert busy.now() == before
 
 
 def test_two_sync_processes_share_the_shards(busy: Lab) -> None:
+    before = busy.now()
     busy.sync("other")
-    busy.await_more(200)
+    wait_until(lambda: len(busy.owners()) == 2)
     busy.fleet.kill("sync")
+    wait_until(lambda: len(busy.owners()) == 1)
     busy.await_more(200)
-    finish(busy)
-    assert busy.now().number == 2
+    assert busy.now() == before
 
 
 def test_a_frozen_sync_process_does_no_harm(busy: Lab) -> None:
+    before = busy.now()
     busy.sync("other")
-    busy.await_more()
+    wait_until(lambda: len(busy.owners()) == 2)
     busy.freeze("sync")
-    time.sleep(1.0)  # longer than it owns its shards
-    busy.await_more(200)
+    wait_until(lambda: len(busy.owners()) == 1)
     busy.thaw("sync")
     busy.await_more(200)
-    finish(busy)
-
-
-def test_redis_killed_and_back_with_its_file(busy: Lab) -> None:
-    busy.kill_redis()
-    busy.start_redis()
-    busy.await_open(after=2)
-    finish(busy)
-
-
-def test_redis_killed_and_back_without_its_file(busy: Lab) -> None:
-    busy.kill_redis()
-    busy.lose_files()
-    busy.start_redis()
-    busy.await_open(after=2)
-    finish(busy)
-
-
-def test_redis_emptied(busy: Lab) -> None:
-    client().flushall()
-    busy.await_open(after=2)
-    finish(busy)
-
-
-def test_scripts_flushed(busy: Lab) -> None:
-    client().script_flush()
-    busy.await_open(after=2)
-    finish(busy)
-
-
-def test_redis_away_for_long_and_back(busy: Lab) -> None:
-    busy.kill_redis()
-    busy.await_open(StoreMode.POSTGRES, after=2)
-    busy.await_more()  # decided by PostgreSQL
-    busy.start_redis()
-    busy.await_open(after=3)
-    finish(busy)
-    assert {row.shard for row in busy.rows()} >= {None, 0}
-
-
-def test_postgresql_killed(busy: Lab, postgres: Postgres) -> None:
-    assert postgres.process is not None
-    assert postgres.process.pid is not None
-    postgres.process.kill() if hasattr(postgres.process, "kill") else postgres.stop()
-    postgres.stop()
-    time.sleep(0.3)
-    postgres.start()
-    finish(busy)
-
-
-def test_a_decider_killed(busy: Lab) -> None:
-    busy.loader("loader2")
-    busy.await_more()
-    busy.fleet.kill("loader")
-    finish(busy)
-
-
-def test_a_decider_killed_amid_a_turn(busy: Lab) -> None:
-    busy.loader("loader2")
-    busy.await_more()
-    client().script_flush()
-    busy.fleet.kill("loader")
-    busy.await_open(after=2)
-    finish(busy)
-
-
-def test_a_frozen_decider_decides_nothing_when_it_wakes(busy: Lab) -> None:
-    busy.loader("loader2")
-    busy.await_more()
-    busy.freeze("loader")
-    before = busy.now().number
-    client().script_flush()
-    busy.await_open(after=before)
-    after = (busy.folder / "loader.ids").read_text()
-    busy.await_more()
-    assert (busy.folder / "loader.ids").read_text() == after
-    busy.thaw("loader")
-    wait_until(lambda: (busy.folder / "loader.ids").read_text() != after)  # in the new generation
-    finish(busy)
-    assert busy.breaks()["hot.orphan"] == 0
+    assert busy.now() == before
 
 
 def test_sync_ends_in_good_order(busy: Lab) -> None:
     busy.sync("other")
     assert busy.fleet.kill("sync", signal.SIGTERM, timeout=5) == 0
-    finish(busy)
+    wait_until(lambda: len(busy.owners()) == 1)
+
+
+def test_redis_killed_and_back_with_its_file(busy: Lab) -> None:
+    before = busy.now().number
+    busy.kill_redis()
+    busy.start_redis()
+    busy.await_open(after=before)
+
+
+def test_redis_killed_and_back_without_its_file(busy: Lab) -> None:
+    before = busy.now().number
+    busy.kill_redis()
+    busy.lose_files()
+    busy.start_redis()
+    busy.await_open(after=before)
+
+
+def test_redis_emptied(busy: Lab) -> None:
+    before = busy.now().number
+    client().flushall()
+    busy.await_open(after=before)
+
+
+def test_scripts_flushed(busy: Lab) -> None:
+    before = busy.now().number
+    client().script_flush()
+    busy.await_open(after=before)
+
+
+def test_redis_away_for_long_and_back(busy: Lab) -> None:
+    before = busy.now().number
+    busy.kill_redis()
+    busy.await_open(StoreMode.POSTGRES, after=before)
+    busy.await_more()  # decided by PostgreSQL
+    busy.start_redis()
+    busy.await_open(after=before + 1)
+    assert None in {row.shard for row in busy.rows()}
+
+
+def test_postgresql_killed(busy: Lab, postgres: Postgres) -> None:
+    busy.restart_postgres(postgres)
+
+
+def test_a_decider_killed(busy: Lab) -> None:
+    busy.loader("second")
+    busy.await_more_of("second")
+    busy.fleet.kill("loader")
+
+
+def test_a_decider_killed_amid_a_turn(busy: Lab) -> None:
+    """The turn waits for its lease, and finds in Redis what it had answered."""
+    before = busy.now().number
+    busy.loader("second")
+    busy.await_more_of("second")
+    client().script_flush()
+    busy.fleet.kill("loader")
+    busy.await_open(after=before)
+
+
+def test_redis_is_waited_for_while_a_dead_decider_may_have_answered(busy: Lab) -> None:
+    """A decider and Redis die together: PostgreSQL must not decide again what the one answered and the other knows."""
+    before = busy.now().number
+    busy.freeze("sync")
+    busy.await_more()
+    busy.fleet.kill("loader")
+    busy.kill_redis()
+    busy.thaw("sync")
+    time.sleep(3.0)  # twice the lease, and long beyond HOT_FALLBACK_AFTER
+    assert busy.now().number == before
+    busy.start_redis()
+    busy.await_open(after=before)
+    busy.loader()
+
+
+def test_a_frozen_decider_decides_nothing_when_it_wakes(busy: Lab) -> None:
+    before = busy.now().number
+    busy.loader("second")
+    busy.await_more_of("second")
+    busy.freeze("second")
+    client().script_flush()
+    busy.await_open(after=before)
+    silent = busy.ids_of("second")
+    busy.await_more()
+    assert busy.ids_of("second") == silent
+    busy.thaw("second")
+    busy.await_more_of("second")  # in the new generation
+    wait_until(lambda: "decider.was_taken_for_dead" in busy.fleet.log("second"))
+    assert busy.breaks()["hot.orphan"] == 0

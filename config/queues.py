@@ -17,6 +17,7 @@ class Queue(NamedTuple):
 QUEUES = {
     queue.name: queue
     for queue in (
+        Queue("claim_sync", batch_max=50, window=16, time_limit=timedelta(minutes=5)),
         Queue("tx_monitor", batch_max=50, window=16, time_limit=timedelta(minutes=5)),
         Queue("maintenance", batch_max=50, window=16, time_limit=timedelta(minutes=30)),
     )

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from config.assets import registry
 from config.queues import QUEUES
 from core import db
+from domain.claim import service as packets
 from domain.deposit import service as deposits
 from domain.health import service as health
 from domain.timetable import service
@@ -51,6 +52,10 @@ def timetable() -> list[Schedule]:
         Schedule(
             "remove_old_audits", "maintenance.remove_old_audits", every=timedelta(days=1), offset=timedelta(hours=2)
         ),
+        Schedule("close_packets", "claim_sync.close_due", every=timedelta(seconds=1), on_demand=True),
+        Schedule("compare_packets", "claim_sync.compare", every=timedelta(minutes=1)),
+        Schedule("compare_bets", "claim_sync.compare_bets", every=timedelta(minutes=1), offset=timedelta(seconds=20)),
+        Schedule("unload_idle", "claim_sync.unload_idle", every=timedelta(minutes=1), offset=timedelta(seconds=40)),
         Schedule("expire_holds", "maintenance.expire_holds", every=timedelta(seconds=10)),
         # Each seal asks for the audit of what it sealed.
         Schedule("seal_ledger", "maintenance.seal_ledger", every=timedelta(minutes=1)),
@@ -67,12 +72,13 @@ def timetable() -> list[Schedule]:
 def wanted(session: Session, now: datetime) -> set[str]:
     """The schedules on demand that are wanted now."""
     found = deposits.wanted(session, now=now)
-    return {
+    chains = {
         f"{verb}:{chain}"
         for chain, wishes in found.items()
         for verb, wish in zip(("poll", "scan"), wishes, strict=True)
         if wish
     }
+    return chains | ({"close_packets"} if packets.wanted(session, now) else set())
 
 
 class PeriodScheduler(Scheduler):

@@ -209,4 +209,4 @@ def open_bets(session: Session, players: Iterable[UUID]) -> Sequence[tuple[UUID,
     """(player, bet, stake) of every open bet of these."""
     asked = select(Bet.player, Bet.id, Bet.stake)
     wanted = asked.where(Bet.player.in_(list(players)), Bet.state == text("'reserved'"))
-    return list(session.execute(wanted).tuples())
+    return [(row.player, row.id, row.stake) for row in session.execute(wanted)]

@@ -9,6 +9,7 @@ before it was lost or refused. Either is a break (`bet.player`), noted and never
 refuses is handed back, and what rests on it too: the end of a bet whose reservation was refused books nothing.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -32,6 +33,7 @@ from ledger.posting import Journal
 
 __all__ = ["BREAK", "SCRIPTS", "apply"]
 
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 Key = tuple[str, str]
 """A bet: (player, id)."""
 BREAK = "bet.player"
@@ -122,13 +124,13 @@ def _read(event: Event) -> Decided:
         who, name, version, free, locked, at_ms, units, *more = event.fields
         if what == "reserved":
             facts = _facts(*more)
-        elif more or what not in _JUDGES:
+        elif more:
             what = ""
         numbers = (int(version), int(free), int(locked), int(at_ms), int(units))
         made = Decided(event, what, who, name, *numbers, facts)
     except (ValueError, TypeError) as error:
         raise InvariantError(f"{event.text[:300]!r} is no event of a bet") from error
-    if not what:
+    if what not in _JUDGES or not _ID.fullmatch(who) or not _ID.fullmatch(name):
         raise InvariantError(f"{event.text[:300]!r} is no event of a bet")
     return made
 
@@ -262,14 +264,15 @@ def _post(session: Session, decided: Sequence[Decided], books: Books) -> Plan:
         plan = _judge(decided, books, refused)
         with session.begin_nested() as savepoint:
             found = _book(session, decided, books, plan)
-            if not found:
-                return plan
-            refused |= found
-            done = set(plan.journals) | set(plan.captures)
-            after = _judge(decided, books, refused)
-            if set(after.journals) | set(after.captures) == done - set(found):
+            booked = (plan.journals.keys() | plan.captures.keys()) - found.keys()
+            after = _judge(decided, books, refused | found)
+            wrong = booked - after.journals.keys() - after.captures.keys()
+            if not wrong:
                 return after
-            savepoint.rollback()  # something that was booked rests on what was refused: without both, then
+            # What was booked there rests on what was refused: without both, then. What was refused after it may have
+            # been so for want of the money that it took.
+            refused |= {place: why for place, why in found.items() if place < min(wrong)}
+            savepoint.rollback()
 
 
 def _book(session: Session, decided: Sequence[Decided], books: Books, plan: Plan) -> dict[int, str]:

@@ -97,6 +97,16 @@ class House:
             move = moving.begin_unload(session, unload_id or new_id(), who, units)
         return self.decide(move)
 
+    def move_again(self, who: Player, move_id: UUID, units: int | None, *, is_load: bool) -> Answer | None:
+        """None: the books say that it is over, and nothing was decided."""
+        with transaction() as session:
+            if is_load:
+                assert units is not None
+                move = moving.begin_load(session, move_id, who, units)
+            else:
+                move = moving.begin_unload(session, move_id, who, units)
+        return moving.decide(self.table.hand, move)
+
     def decide(self, move: Move) -> Answer:
         found = moving.decide(self.table.hand, move)
         assert found is not None

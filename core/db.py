@@ -1,5 +1,7 @@
 """PostgreSQL: one engine a process, short transactions, and the role that may not rewrite the books."""
 
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -63,8 +65,7 @@ def _pool(*, connections: int | None = None, **options: Any) -> Engine:
 
 
 @cache
-def engine() -> Engine:
-    """The process's pool. A forked child must call `dispose` first: connections can't be shared across a fork."""
+def _engine() -> Engine:
     return _pool()
 
 
@@ -74,6 +75,17 @@ def _direct_engine() -> Engine:
     return _pool(isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
 
 
+_making = threading.Lock()
+# A fork while another thread holds it would leave it held in the child for ever.
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
+
+
+def engine() -> Engine:
+    """The process's pool. A forked child must call `dispose` first: connections can't be shared across a fork."""
+    with _making:  # `cache` alone lets two threads that come first make two
+        return _engine()
+
+
 def own_engine(connections: int) -> Engine:
     """A pool for what must not wait until busy threads give connections back. Its owner disposes of it."""
     return _pool(connections=connections)
@@ -81,7 +93,7 @@ def own_engine(connections: int) -> Engine:
 
 def dispose(*, close: bool = True) -> None:
     """Drop the pools. `close=False` after a fork: the parent still uses the sockets."""
-    for pool in (engine, _direct_engine):
+    for pool in (_engine, _direct_engine):
         if pool.cache_info().currsize:
             pool().dispose(close=close)
             pool.cache_clear()
@@ -109,7 +121,9 @@ class Direct:
 @contextmanager
 def direct() -> Iterator[Direct]:
     """Like `single_statement`, without SQLAlchemy's share of the work, about 60 us of CPU. Raises the same errors."""
-    pooled = _direct_engine().raw_connection()
+    with _making:
+        pool = _direct_engine()
+    pooled = pool.raw_connection()
     driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
     try:
         yield Direct(driver)

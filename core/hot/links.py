@@ -80,9 +80,12 @@ class Links:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for node in self.nodes:
-            if node.wire is not None:
-                node.wire.abort()
+        wires = [node.wire for node in self.nodes if node.wire is not None]
+        for wire in wires:
+            wire.abort()
+        for wire in wires:
+            await wire.lost
+        await asyncio.sleep(0)  # whom a cancelled task has aborted is gone then, too
 
     def _node(self, address: Address) -> Node:
         if address not in self._nodes:
@@ -101,7 +104,7 @@ class Links:
                 continue
             log.info("decider.connected", server=f"{node.address.host}:{node.address.port}")
             self._up()
-            await node.wire.lost
+            await asyncio.shield(node.wire.lost)  # a cancelled keeper leaves it to `stop`
             node.wire = None
             log.warning("decider.connection_lost", server=f"{node.address.host}:{node.address.port}")
             self._down(node)

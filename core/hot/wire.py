@@ -63,8 +63,12 @@ class Door:
         if self._database:
             words.append(["SELECT", str(self._database)])
         words.append(["PING"])  # LOADING, while it reads its file, is not PONG
-        for each in words:
-            answer = await wire.ask(*each)
+        try:
+            answers = [await wire.ask(*each) for each in words]
+        except BaseException:  # also when this process ends meanwhile
+            wire.abort()
+            raise
+        for answer in answers:
             if isinstance(answer, Failure):
                 wire.abort()
                 raise ConnectionError(answer.partition(" ")[0])

@@ -51,6 +51,7 @@ def _use(stack: Path) -> None:
         "REDIS_URL": "redis",
         "CHAINS_FILE": "chains_file",
         "RPC_URLS": "rpc_urls",
+        "FAIRNESS_KEYS": "fairness_keys",
     }
     os.environ.update({variable: facts[fact] for variable, fact in named.items() if facts.get(fact)})
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -142,7 +143,7 @@ class Stack:
             self._serve(valkey)
             redis_url = valkey.url
         rpc_urls = {}
-        given = {**self._given, leftovers.RUN_VARIABLE: self.supervisor.run}
+        given = {"FAIRNESS_KEYS": self._fairness_keys(), **self._given, leftovers.RUN_VARIABLE: self.supervisor.run}
         if self._dev_chain:
             given = {"CHAINS_FILE": str(DEV_CHAIN_FILE), **given}
             self.anvil = Anvil(self.data_dir / "anvil")
@@ -156,6 +157,11 @@ class Stack:
             redis_url=redis_url,
             rpc_urls=rpc_urls,
         )
+
+    def _fairness_keys(self) -> str:
+        """A key that stays with the data: without it no seed of the last run could be drawn from."""
+        secret = secret_file(self.data_dir / "fairness.secret")
+        return json.dumps([hashlib.sha256(secret.encode()).hexdigest()])
 
     def _choose_addresses(self) -> Addresses:
         """The ports of the last time where they are free, so that bookmarks and clients stay right."""
@@ -221,6 +227,7 @@ class Stack:
             "rpc": self.rpc_url,
             "chains_file": self._environment.get("CHAINS_FILE"),
             "rpc_urls": self._environment.get("RPC_URLS"),
+            "fairness_keys": self._environment["FAIRNESS_KEYS"],
         }
 
     def _write_facts(self) -> None:

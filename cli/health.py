@@ -14,7 +14,7 @@ from core import db, jobs, redis
 from domain.deposit import service as deposits
 from domain.health import service as heartbeats
 
-PARTS = (*QUEUES, "relay", "beat")
+PARTS = (*QUEUES, "relay", "sync", "beat")
 
 
 HEARTBEATS = (

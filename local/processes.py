@@ -63,7 +63,11 @@ class Tallyrail:
 
     def batches(self, addresses: Addresses, env: Mapping[str, str]) -> Iterable[list[Process]]:
         """Batches start one after the other and stop the other way round: workers stop while the API still answers."""
-        yield [self._api(addresses, env), _python("relay", "workers.relay", env=env)]
+        yield [
+            self._api(addresses, env),
+            _python("relay", "workers.relay", env=env),
+            _python("sync", "workers.sync", env=env),
+        ]
         yield [*(self._worker(group, env) for group in fleet()), self._beat(env), self._flower(addresses, env)]
 
     def _api(self, addresses: Addresses, env: Mapping[str, str]) -> Process:

@@ -61,7 +61,7 @@ def _redis() -> str | None:
 
 
 def _heartbeats() -> dict[str, str | None]:
-    names = [*QUEUES, "relay", "beat"]
+    names = [*QUEUES, "relay", "sync", "beat"]
     with db.transaction() as session:
         stale = health.stale(session, names, after=STALE_AFTER)
     told = f"no heartbeat within {STALE_AFTER.total_seconds():.0f} s"

@@ -7,7 +7,7 @@ from core.db import Base
 
 
 class Heartbeat(Base):
-    """When a part of the fleet last proved that it works. Names: each queue, `relay`, `beat`."""
+    """When a part of the fleet last proved that it works. Names: each queue, `relay`, `sync`, `beat`."""
 
     __tablename__ = "heartbeats"
 

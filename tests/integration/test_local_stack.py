@@ -165,8 +165,8 @@ def test_the_platform_names_each_process_and_hides_what_is_secret() -> None:
     assert json.loads(env["RPC_URLS"]) == {"eip155:1": ["http://own"], "eip155:31337": ["http://dev"]}
     batches = list(Tallyrail().batches(Addresses(1, 2, "operator:secret"), env))
     names = [process.name for batch in batches for process in batch]
-    assert names[:2] == ["api", "relay"]
+    assert names[:3] == ["api", "relay", "sync"]
     assert names[-2:] == ["beat", "flower"]
-    assert all(name.startswith("worker-") for name in names[2:-2])
+    assert all(name.startswith("worker-") for name in names[3:-2])
     arguments = [word for batch in batches for process in batch for word in process.argv]
     assert not any("secret" in word or "a:b" in word for word in arguments)

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from config import settings
+from core.hot import settings as hot
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/configuration.md").read_text()
@@ -20,9 +21,9 @@ ROWS = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \| [^|]* \|$", PAGE, flags=r
 
 
 def modules() -> list[ModuleType]:
-    """config.settings, and those of slices of the domain that have some of their own."""
+    """config.settings, those of the hot store, and those of slices of the domain that have some of their own."""
     slices = sorted(path.parent.name for path in (ROOT / "domain").glob("*/settings.py"))
-    return [settings, *(importlib.import_module(f"domain.{name}.settings") for name in slices)]
+    return [settings, hot, *(importlib.import_module(f"domain.{name}.settings") for name in slices)]
 
 
 def fields() -> dict[str, FieldInfo]:

@@ -13,7 +13,7 @@ from domain.health import service as health
 def test_ready_names_what_fails(client: httpx.Client, superuser_url: str) -> None:
     checks = client.get("/ready").json()["checks"]
     assert checks["database"] == checks["redis"] == checks["migrations"] == "ok"
-    names = [*QUEUES, "relay", "beat"]
+    names = [*QUEUES, "relay", "sync", "beat"]
     assert {name for name, told in checks.items() if told != "ok"} == {f"heartbeat:{name}" for name in names}
     with db.transaction() as session:
         for name in names:

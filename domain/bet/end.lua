@@ -13,6 +13,7 @@ local function decide(K, A)
     return verb .. ' ' .. paid .. ' ' .. rest
   end
   local stake = string.match(open, '^%d+')
+  if less(player[2], stake) then error('less is locked than the bet ' .. id .. ' has staked') end
   if verb == 'V' then units = stake end
   local free, locked = add(player[1], units), sub(player[2], stake)
   if #free > DIGITS then return 'X ' .. player[1] end

@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -157,7 +158,7 @@ async def campaign(server: Valkey, players: Sequence[Player], told: Told, how: s
             generation = decider.generation
             assert generation is not None
             await asyncio.to_thread(harm, server, how)
-            await asyncio.to_thread(wait_until, lambda after=generation.number: is_open(after=after))
+            await asyncio.to_thread(wait_until, partial(is_open, after=generation.number))
         await more(told)
         stop.set()
     await decider.stop()

@@ -12,11 +12,16 @@ _TYPE = "application/json"
 _CHARSETS = frozenset({"", "utf-8", "utf8"})
 
 
-async def _json_bytes(request: Request) -> bytes:
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+def need_json(content_type: str) -> None:
+    """Raises Problem (415) for any other type of a body."""
+    kind, _, parameters = content_type.partition(";")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if kind.strip().lower() != _TYPE or charset not in _CHARSETS:
         raise Problem("unsupported-media-type", "send Content-Type: application/json, in UTF-8")
+
+
+async def _json_bytes(request: Request) -> bytes:
+    need_json(request.headers.get("content-type", ""))
     try:
         return await request.body()
     except ClientDisconnect:

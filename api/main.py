@@ -9,6 +9,9 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from api import openapi, problems
+from api.hot import described, engine
+from api.hot.described import ENDPOINTS
+from api.hot.front import Front
 from api.metrics import Metrics
 from api.middleware import VERSION, BodyLimit, Envelope
 from api.rate_limit import limiter
@@ -16,6 +19,7 @@ from api.routes import (
     accounts,
     addresses,
     batches,
+    bets,
     chains,
     deposits,
     docs,
@@ -25,6 +29,7 @@ from api.routes import (
     jobs,
     journals,
     metrics,
+    packets,
 )
 from config import assets, settings
 from config import logging as log_config
@@ -41,7 +46,7 @@ def _log_as_json() -> None:
 
 
 @asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Fail at boot, not at the first request: everything that a deployment can get wrong is read here."""
     assets.registry()
     limiter()
@@ -49,7 +54,12 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
     health.head()
     # A thread is of use only with a connection. More of them would wait for the pool instead of in line.
     anyio.to_thread.current_default_thread_limiter().total_tokens = settings.servers().database_pool_size
-    yield
+    app.state.engine = await engine.started()
+    try:
+        yield
+    finally:
+        await engine.stopped(app.state.engine)
+        app.state.engine = None
 
 
 def create_app() -> FastAPI:
@@ -63,10 +73,11 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_tags=openapi.TAGS,
     )
+    app.state.engine = None
     app.state.metrics = Metrics(deposits.count_by_state, chains.statuses)
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
-    games = (fairness.router,)
+    games = (packets.router, bets.router, bets.players, fairness.router, described.router())
     for router in (deposits.router, addresses.router, batches.router, chains.router, jobs.router, *ledger, *games):
         app.include_router(router, responses=openapi.PROBLEMS)
     for router in (health.router, metrics.router, docs.router):
@@ -74,6 +85,13 @@ def create_app() -> FastAPI:
     # The last added is the outermost.
     app.add_middleware(BodyLimit, bytes_max=settings.api().body_bytes_max)
     app.add_middleware(Envelope, observe=app.state.metrics.observe)
+    app.add_middleware(
+        Front,
+        endpoints=ENDPOINTS,
+        engine=lambda: app.state.engine,
+        observe=app.state.metrics.observe,
+        bytes_max=settings.api().body_bytes_max,
+    )
     app.openapi = lambda: openapi.schema(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

@@ -13,14 +13,14 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import Problem
+from api.problems import Problem, body_too_large
 from core.ids import new_id
 
 log = structlog.stdlib.get_logger(__name__)
 
 CORRELATION = "X-Correlation-Id"
 # Goes into logs, rows and headers: nothing but what is harmless in all three.
-_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 QUIET = frozenset({"/health", "/ready", "/metrics"})
 """Asked all the time by machines: logged only when they fail."""
 FAILED = 500
@@ -63,7 +63,7 @@ class Envelope:
             return
         began = time.perf_counter()
         given = Headers(scope=scope).get(CORRELATION, "")
-        correlation = given if _CORRELATION_ID.fullmatch(given) else str(new_id())
+        correlation = given if CORRELATION_ID.fullmatch(given) else str(new_id())
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -116,7 +116,7 @@ class BodyLimit:
             return
         said = Headers(scope=scope).get("content-length", "")
         if said.isdecimal() and int(said) > self._bytes_max:
-            await self._too_large().response()(scope, receive, send)
+            await body_too_large(self._bytes_max).response()(scope, receive, send)
             return
         seen = 0
 
@@ -125,11 +125,7 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._bytes_max:
-                raise self._too_large()
+                raise body_too_large(self._bytes_max)
             return message
 
         await self._app(scope, counted, send)
-
-    def _too_large(self) -> Problem:
-        # Close: the rest of the body is not worth reading to get at the next request.
-        return Problem("body-too-large", f"a body has at most {self._bytes_max} bytes", headers={"Connection": "close"})

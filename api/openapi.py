@@ -26,6 +26,8 @@ TAGS = [
     {"name": "journals", "description": "What moves money in the books: many postings in one, and their reversals"},
     {"name": "holds", "description": "Money bound before it moves: placed, then captured, voided or expired"},
     {"name": "packets", "description": "Red packets: money in shares, for the first who claim"},
+    {"name": "bets", "description": "Stakes bound and settled at once, against what players have loaded"},
+    {"name": "players", "description": "What players have in their hands: loaded from their accounts, and back"},
     {"name": "fairness", "description": "Provably fair draws: seeds promised by hash, and a check for anybody"},
     {"name": "health", "description": "For load balancers"},
 ]

@@ -15,7 +15,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from core.errors import ConflictError, InvalidRequestError, NotFoundError, TransientError
+from core.errors import ConflictError, InvalidRequestError, NotFoundError, OutcomeUnknownError, TransientError
 from domain.access.errors import CredentialError, KeyReusedError, RequestInProgressError
 from ledger.errors import (
     AccountClosedError,
@@ -65,6 +65,7 @@ KINDS = {
     "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Something is wrong on our side"),
     "unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The service can't answer at the moment"),
+    "outcome-unknown": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "It may be done, or not"),
 }
 """By the end of the type's URI, `/problems/<kind>`. Names are for ever; a new case gets a new one."""
 
@@ -98,12 +99,14 @@ class Problem(Exception):  # noqa: N818  # it is both: what is raised and what i
             made["errors"] = [dict(error) for error in self.errors]
         return {**made, **self.members}
 
-    def response(self) -> Response:
+    def content(self) -> bytes:
+        """The document, with the correlation id of the request."""
         correlation = structlog.contextvars.get_contextvars().get("correlation_id")
         document = self.document() | ({"correlation_id": correlation} if correlation else {})
-        return Response(
-            json.dumps(document, separators=(",", ":")), self.status, dict(self.headers), media_type=MEDIA_TYPE
-        )
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    def response(self) -> Response:
+        return Response(self.content(), self.status, dict(self.headers), media_type=MEDIA_TYPE)
 
 
 class ProblemPart(BaseModel):
@@ -149,6 +152,11 @@ def of_validation(error: ValidationError) -> Problem:
     return Problem("invalid-request", f"{first['pointer'] or 'the body'}: {first['detail']}", errors)
 
 
+def body_too_large(bytes_max: int) -> Problem:
+    # Close: the rest of the body is not worth reading to get at the next request.
+    return Problem("body-too-large", f"a body has at most {bytes_max} bytes", headers={"Connection": "close"})
+
+
 def _at_field(error: InvalidRequestError) -> Sequence[Mapping[str, str]]:
     return [{"pointer": f"/{error.field}", "detail": str(error)}] if error.field else ()
 
@@ -182,7 +190,7 @@ def _told(value: object) -> str:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
-def of_error(error: Exception) -> Problem:  # noqa: PLR0911  # a table
+def of_error(error: Exception) -> Problem:  # noqa: C901, PLR0911  # a table
     """The problem for one of our errors. Anything unforeseen is `internal`, and tells nothing of itself."""
     match error:
         case Problem():
@@ -206,6 +214,12 @@ def of_error(error: Exception) -> Problem:  # noqa: PLR0911  # a table
         case TransientError() | OperationalError() | InterfaceError() | PoolTimeoutError():
             # Whether the work was committed is not known here. The same key tells, whichever way it went.
             return Problem("unavailable", "nothing is lost: send the request again", headers={"Retry-After": "1"})
+        case OutcomeUnknownError():
+            return Problem(
+                "outcome-unknown",
+                "it may be done: send the same request again, and it answers what was decided",
+                headers={"Retry-After": "1"},
+            )
         case _:
             return Problem("internal", "the error is recorded under the correlation id")
 

@@ -81,6 +81,8 @@ class ApiSettings(BaseSettings):
     """Requests in one `jobs:batch` body."""
     rate_limit: str = "3000/second"
     """Requests a tenant may make, in the notation of the `limits` library."""
+    hot_rate_limit: str = "50000/second"
+    """Claims and bets that a tenant may ask for, each of a batch counted. In the same notation."""
     idempotency_wait: Duration = timedelta(seconds=2)
     """How long a request waits for an unfinished one under the same key before it answers 409."""
 

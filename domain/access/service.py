@@ -44,15 +44,32 @@ class Scope(StrEnum):
     HOLDS_WRITE = "holds:write"
     CHAINS_READ = "chains:read"
     CHAINS_WRITE = "chains:write"
+    PACKETS_READ = "packets:read"
+    PACKETS_WRITE = "packets:write"
+    CLAIMS_WRITE = "claims:write"
+    BETS_READ = "bets:read"
+    BETS_WRITE = "bets:write"
     FAIRNESS_READ = "fairness:read"
     FAIRNESS_WRITE = "fairness:write"
 
     @property
     def on_request(self) -> bool:
-        """Whether a key has it by name only: with these one moves money between any accounts of the tenant, or has
-        chains read for all tenants.
+        """Whether a key has it by name only: with these one moves money between accounts of the tenant, or has chains
+        read for all tenants.
         """
-        return self in (Scope.JOURNALS_WRITE, Scope.HOLDS_WRITE, Scope.CHAINS_WRITE)
+        return self in ON_REQUEST
+
+
+ON_REQUEST = frozenset(
+    {
+        Scope.JOURNALS_WRITE,
+        Scope.HOLDS_WRITE,
+        Scope.CHAINS_WRITE,
+        Scope.PACKETS_WRITE,
+        Scope.CLAIMS_WRITE,
+        Scope.BETS_WRITE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What a body may say, and what the API's own description says of it."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,10 +12,12 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from api import openapi
+from api.hot.described import ENDPOINTS
+from api.hot.front import Front
 from api.main import create_app
 from api.paging import opened, seal
 from api.problems import KINDS, Problem, ProblemDocument, of_error, pointer
-from api.routes import holds, journals
+from api.routes import bets, holds, journals, packets
 from api.routes.batches import BatchRequest
 from api.routes.deposits import EXAMPLES, METADATA_BYTES_MAX, DepositRequest
 from core.errors import ConflictError, InvalidRequestError, TransientError
@@ -172,15 +175,33 @@ def test_the_description_of_the_api_is_whole(monkeypatch: pytest.MonkeyPatch) ->
     assert schema["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
     for path in (
         "/v1/deposits", "/v1/journals", "/v1/journals/{journal_id}/reverse", "/v1/holds", "/v1/holds/{hold_id}/capture",
+        "/v1/packets", "/v1/players/{user}/loads", "/v1/players/{user}/unloads",
     ):  # fmt: skip
         header = schema["paths"][path]["post"]["parameters"][-1]
         assert (header["name"], header["in"], header["required"]) == ("Idempotency-Key", "header", True)
     for path, methods in schema["paths"].items():
-        for operation in methods.values():
+        for method, operation in methods.items():
             assert operation["summary"]
-            if path.startswith("/v1"):
+            if path.startswith("/v1") and (method, path) != ("post", "/v1/fairness/verify"):
                 assert operation["security"] == [{"ApiKey": []}]
                 assert {str(status) for status in openapi.PROBLEMS} <= operation["responses"].keys()
+
+
+def test_the_hot_addresses_are_described_and_found() -> None:
+    schema = create_app().openapi()
+    front = Front(create_app(), endpoints=ENDPOINTS, engine=lambda: None, observe=lambda *_: None, bytes_max=1)
+    for endpoint in ENDPOINTS:
+        described = schema["paths"][endpoint.route]["post"]
+        names = [one["name"] for one in described.get("parameters", ()) if one["in"] == "path"]
+        assert names == re.findall(r"{(\w+)}", endpoint.route)
+        assert described["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith(
+            endpoint.request.__name__
+        )
+        assert front.find(re.sub(r"{\w+}", "some-id", endpoint.route)) == (endpoint, "some-id" if names else "")
+        for example in endpoint.request.model_json_schema()["examples"]:
+            endpoint.request.model_validate_json(json.dumps(example))
+    for path in ("/v1/bets/", "/v1/bets//void", "/v1/bets/a/b/void", "/v1/bets/a/void/", "/v1/bet", "/v1/packets"):
+        assert front.find(path) is None
 
 
 def test_the_examples_are_requests() -> None:
@@ -189,6 +210,7 @@ def test_the_examples_are_requests() -> None:
         DepositRequest.model_validate_json(json.dumps(example))
         item = {"kind": "deposit", "key": "order-1001", "body": example}
         BatchRequest.model_validate_json(json.dumps({"requests": [item]}))
-    for schema in (journals.JournalRequest, journals.ReverseRequest, holds.HoldRequest, holds.CaptureRequest):
+    for schema in (journals.JournalRequest, journals.ReverseRequest, holds.HoldRequest, holds.CaptureRequest,
+                   packets.PacketRequest, bets.MoveRequest, bets.UnloadRequest):  # fmt: skip
         for example in schema.model_json_schema()["examples"]:
             schema.model_validate_json(json.dumps(example))

@@ -13,9 +13,13 @@ from api.main import create_app
 from api.rate_limit import limiter
 from config import assets, settings
 from core import db
+from core.hot import client as hot_client
+from core.hot.settings import hot
 from domain.access import service as access
 from domain.access.service import IssuedKey
+from domain.claim.loading import remembered
 from domain.deposit import service as deposits
+from tests.integration.api.hot import HotStore
 
 NewKey = Callable[..., IssuedKey]
 Ask = Callable[..., httpx.Response]
@@ -27,7 +31,25 @@ POOL = ["0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359", "0xdbF03B407c01E7cD3CBea99
 
 
 @pytest.fixture
-def api_url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def hot_environment(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The hot store's settings for an API that may have none, and then isn't to wait for it."""
+    monkeypatch.setenv("HOT_WAIT", "0.3")
+    hot_client.dispose()
+    hot.cache_clear()
+    remembered.clear()
+    yield
+    hot_client.dispose()
+    hot.cache_clear()
+
+
+@pytest.fixture
+def hot_store(hot_environment: None) -> HotStore:
+    """Ready to decide. To be asked for before the API, which then can from its start."""
+    return HotStore()
+
+
+@pytest.fixture
+def api_url(hot_environment: None, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An API server of this test's own, on its own database."""
     monkeypatch.setenv("RPC_URLS", f'{{"{CHAIN}": ["http://127.0.0.1:1"]}}')  # watched; the API itself asks no node
     settings.reload()

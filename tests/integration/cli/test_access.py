@@ -10,7 +10,7 @@ from core import clock, db
 from core.ids import new_id
 from domain.access import service as access
 from domain.access.errors import CredentialError
-from domain.access.service import Scope
+from domain.access.service import ON_REQUEST, Scope
 from tests.integration.cli.conftest import Cli
 
 
@@ -50,8 +50,7 @@ def test_a_key_made_for_machines_says_its_secret_in_its_document(cli: Cli) -> No
     cli("tenants", "create", "acme")
     made = json.loads(cli("keys", "create", "acme", "--json").stdout)
     assert str(principal(made["secret"]).key_id) == made["id"]
-    on_request = {Scope.JOURNALS_WRITE, Scope.HOLDS_WRITE, Scope.CHAINS_WRITE}
-    assert principal(made["secret"]).scopes == set(Scope) - on_request
+    assert principal(made["secret"]).scopes == set(Scope) - ON_REQUEST
 
 
 def test_a_revoked_key_is_refused(cli: Cli) -> None:

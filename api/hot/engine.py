@@ -1,0 +1,82 @@
+"""What decides in this process, from its start to its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from api.hot.bet_desk import BetDesk, need_all
+from api.hot.limit import HotLimiter
+from config import settings
+from core import db
+from core.hot.decider import Decider
+from core.hot.errors import StoreAwayError
+from core.hot.script import Item, Reply, Script
+from core.hot.store import StoreMode
+from domain.claim import service as claims
+from domain.claim.service import Answer, Ask, Claims
+
+ROUNDS = 3
+"""Redis, PostgreSQL in its place, and Redis again should it have come back between the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    decider: Decider
+    limiter: HotLimiter
+    claims: "ClaimDesk"
+    bets: BetDesk
+
+
+async def started() -> Engine:
+    """Raises ValueError if API_HOT_RATE_LIMIT can't be understood. The decider may still be looking for its store."""
+    limiter = HotLimiter(settings.api().hot_rate_limit, url=str(settings.servers().redis_url))
+    decider = Decider()
+    await decider.start()
+    limiter.start()
+    return Engine(decider, limiter, ClaimDesk(decider), BetDesk(decider))
+
+
+async def stopped(engine: Engine) -> None:
+    """What was answered and is not in the books yet is written down before this returns."""
+    await engine.decider.stop()
+    await engine.limiter.stop()
+
+
+class ClaimDesk:
+    """Claims are decided by Redis or, while it is away, by PostgreSQL. The answers are the same."""
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
+        self._claims = Claims(self._decide)
+
+    async def claim(self, asks: Sequence[Ask]) -> list[Answer]:
+        """An answer to each, in order. The asks must be `checked`.
+
+        Raises StoreAwayError and UndecidedError: some may be decided, and asked again they get the same answer.
+        """
+        for _ in range(ROUNDS):
+            try:
+                return await self._claims.claim(asks)
+            except StoreAwayError:
+                if not self._is_elsewhere:
+                    raise
+            try:
+                return await run_in_threadpool(_claim_here, asks)
+            except StoreAwayError:
+                if self._is_elsewhere:
+                    raise
+        raise StoreAwayError("the hot store comes and goes")
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        generation = self._decider.generation
+        return generation is not None and generation.mode is StoreMode.POSTGRES
+
+    async def _decide(self, script: Script, items: Sequence[Item]) -> list[Reply]:
+        return need_all(await self._decider.decide_all(script, items, patient=True))
+
+
+def _claim_here(asks: Sequence[Ask]) -> list[Answer]:
+    with db.transaction() as session:
+        return claims.claim_many(session, asks)

@@ -4,7 +4,8 @@ A decision that can't be booked, such as one for a closed account, is kept all t
 its winner was answered. Its units stay in the packet's account until it can be booked; then the same is written again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -17,14 +18,13 @@ from domain.claim import postings, queries
 from domain.claim.models import Packet
 from domain.claim.states import EVENTS, PACKET, PacketState, Reason
 from ledger.batches import post_all
-from ledger.posting import Journal
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Win:
-    """A share that was won."""
+    """A share that was won. Like an event, equal to itself only."""
 
     packet_id: UUID
     claimant: str
@@ -35,7 +35,7 @@ class Win:
     seq: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class End:
     """A packet that was closed with shares left. What goes back is what no claim took."""
 
@@ -49,11 +49,16 @@ Problems = dict[Decision, str]
 
 _INSERT = text(
     """
-    INSERT INTO packet_claims (packet_id, claimant, place, units, claimed_at, generation, seq)
-    SELECT * FROM unnest(cast(:packets AS uuid[]), cast(:claimants AS text[]), cast(:places AS int[]),
-                         cast(:units AS numeric[]), cast(:times AS timestamptz[]), cast(:generations AS bigint[]),
-                         cast(:seqs AS bigint[]))
-    ON CONFLICT DO NOTHING RETURNING packet_id, claimant, place
+    WITH written AS (
+      INSERT INTO packet_claims (packet_id, claimant, place, units, claimed_at, generation, seq)
+      SELECT * FROM unnest(cast(:packets AS uuid[]), cast(:claimants AS text[]), cast(:places AS int[]),
+                           cast(:units AS numeric[]), cast(:times AS timestamptz[]), cast(:generations AS bigint[]),
+                           cast(:seqs AS bigint[]))
+      ON CONFLICT DO NOTHING RETURNING packet_id, claimant, place
+    )
+    SELECT count(*) AS total,
+           CASE WHEN count(*) < :all THEN jsonb_agg(jsonb_build_array(packet_id, claimant, place)) END AS rows
+    FROM written
     """
 )
 _REFUSE = text(
@@ -83,7 +88,6 @@ def write(session: Session, wins: Sequence[Win], ends: Sequence[End]) -> Problem
 
     Idempotent: what is written already changes nothing, but for what was refused, which is tried again.
     """
-    wins, ends = list(dict.fromkeys(wins)), list(dict.fromkeys(ends))
     packets = queries.lock(session, {win.packet_id for win in wins} | {end.packet_id for end in ends})
     problems: Problems = {}
     owed = _record_wins(session, packets, wins, problems)
@@ -97,21 +101,18 @@ def _record_wins(
     session: Session, packets: Mapping[UUID, Packet], wins: Sequence[Win], problems: Problems
 ) -> dict[Win, bool]:
     """Those that are to be booked: False if it is the first time."""
+    shares = {packet.id: packet.shares for packet in packets.values()}
     possible = []
     for win in wins:
-        packet = packets.get(win.packet_id)
-        if packet is None or not (win.place <= packet.count and packet.shares[win.place - 1] == win.units):
-            problems[win] = f"packet {win.packet_id} has no share {win.place} of {win.units} units"
-        else:
+        drawn = shares.get(win.packet_id, ())
+        if win.place <= len(drawn) and drawn[win.place - 1] == win.units:
             possible.append(win)
-    written = _insert(session, [win for win in possible if packets[win.packet_id].current is PacketState.OPEN])
-    owed: dict[Win, bool] = {}
-    for win in possible:
-        key = (win.packet_id, win.claimant, win.place)
-        if key in written:
-            written.remove(key)
-            owed[win] = False
-            _count(packets[win.packet_id], win)
+        else:
+            problems[win] = f"packet {win.packet_id} has no share {win.place} of {win.units} units"
+    are_open = {packet.id for packet in packets.values() if packet.current is PacketState.OPEN}
+    fresh = _insert(session, [win for win in possible if win.packet_id in are_open])
+    _count(packets, fresh)
+    owed = dict.fromkeys(fresh, False)
     others = [win for win in possible if win not in owed]
     known = queries.claims_of(session, [(win.packet_id, win.claimant) for win in others]) if others else {}
     for win in others:
@@ -125,12 +126,14 @@ def _record_wins(
     return owed
 
 
-def _insert(session: Session, wins: Sequence[Win]) -> set[tuple[UUID, str, int]]:
+def _insert(session: Session, wins: Sequence[Win]) -> list[Win]:
+    """Those that were not there, nor conflict with what was."""
     if not wins:
-        return set()
-    rows = session.execute(
+        return []
+    found = session.execute(
         _INSERT,
         {
+            "all": len(wins),
             "packets": [win.packet_id for win in wins],
             "claimants": [win.claimant for win in wins],
             "places": [win.place for win in wins],
@@ -139,15 +142,29 @@ def _insert(session: Session, wins: Sequence[Win]) -> set[tuple[UUID, str, int]]
             "generations": [win.generation for win in wins],
             "seqs": [win.seq for win in wins],
         },
-    )
-    return {(row.packet_id, row.claimant, row.place) for row in rows}
+    ).one()
+    if found.total == len(wins):  # as always, but after a crash
+        return list(wins)
+    written = {(UUID(packet), claimant, place) for packet, claimant, place in found.rows or ()}
+    fresh = []
+    for win in wins:
+        key = (win.packet_id, win.claimant, win.place)
+        if key in written:
+            written.remove(key)  # a repeat in the same batch is none of those that were written
+            fresh.append(win)
+    return fresh
 
 
-def _count(packet: Packet, win: Win) -> None:
-    packet.claims += 1
-    packet.units_claimed += win.units
-    if packet.claims == packet.count:
-        move(packet, EVENTS[Reason.EMPTY], reason=Reason.EMPTY, at=win.at)
+def _count(packets: Mapping[UUID, Packet], wins: Iterable[Win]) -> None:
+    by_packet: dict[UUID, list[Win]] = defaultdict(list)
+    for win in wins:
+        by_packet[win.packet_id].append(win)
+    for packet_id, mine in by_packet.items():
+        packet = packets[packet_id]
+        packet.claims += len(mine)
+        packet.units_claimed += sum(win.units for win in mine)
+        if packet.claims == packet.count:
+            move(packet, EVENTS[Reason.EMPTY], reason=Reason.EMPTY, at=mine[-1].at)
 
 
 def _record_ends(packets: Mapping[UUID, Packet], ends: Sequence[End], problems: Problems) -> list[End]:
@@ -178,7 +195,16 @@ def _book(
     decisions: list[Decision] = [*owed, *returned]
     if not decisions:
         return
-    outcomes = post_all(session, [_journal(packets[each.packet_id], each) for each in decisions])
+    journals = {packet.id: postings.claims(packet) for packet in packets.values()}
+    outcomes = post_all(
+        session,
+        [
+            postings.refund(packets[each.packet_id])
+            if isinstance(each, End)
+            else journals[each.packet_id](each.claimant, each.place, each.units)
+            for each in decisions
+        ],
+    )
     changed: dict[Win, str | None] = {}
     for decision, outcome in zip(decisions, outcomes, strict=True):
         why = None if outcome.error is None else str(outcome.error)
@@ -195,9 +221,3 @@ def _book(
             "reasons": list(changed.values()),
         }
         session.execute(_REFUSE, asked)
-
-
-def _journal(packet: Packet, decision: Decision) -> Journal:
-    if isinstance(decision, End):
-        return postings.refund(packet)
-    return postings.claim(packet, claimant=decision.claimant, place=decision.place, units=decision.units)

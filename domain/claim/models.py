@@ -112,7 +112,7 @@ class PacketClaim(Base):
     __tablename__ = "packet_claims"
     __table_args__ = (UniqueConstraint("packet_id", "place"),)
 
-    packet_id: Mapped[UUID] = mapped_column(ForeignKey("packets.id"), primary_key=True)
+    packet_id: Mapped[UUID] = mapped_column(primary_key=True)
     claimant: Mapped[str] = mapped_column(primary_key=True)
     """The user: `42` of `user:42:available`."""
     place: Mapped[int]

@@ -5,7 +5,7 @@ claim     packet -> user       a share
 refund    packet -> sender     what is left at the end
 """
 
-from uuid import UUID
+from collections.abc import Callable
 
 from domain.claim.models import Packet
 from ledger import chart
@@ -16,21 +16,22 @@ def open_reference(packet: Packet) -> str:
     return f"{packet.subject}:open"
 
 
-def claim(packet: Packet, *, claimant: str, place: int, units: int) -> Journal:
-    return Journal(
-        tenant=packet.tenant,
-        reference=claim_reference(packet.id, place),
-        category="packet.claim",
-        postings=[
-            Posting(source=packet.account, destination=chart.user_available(claimant), asset=packet.asset, units=units)
-        ],
-        subject=packet.subject,
-        correlation_id=packet.correlation_id,
-    )
+def claims(packet: Packet) -> Callable[[str, int, int], Journal]:
+    """(claimant, place, units) -> the journal of a share. What all of a packet share is put together once."""
+    tenant, name, source, asset = packet.tenant, str(packet.id), packet.account, packet.asset
+    subject, correlation_id = packet.subject, packet.correlation_id
 
+    def journal(claimant: str, place: int, units: int) -> Journal:
+        return Journal(
+            tenant=tenant,
+            reference=f"claim:{name}:{place}",
+            category="packet.claim",
+            postings=[Posting(source=source, destination=chart.user_available(claimant), asset=asset, units=units)],
+            subject=subject,
+            correlation_id=correlation_id,
+        )
 
-def claim_reference(packet_id: UUID, place: int) -> str:
-    return f"claim:{packet_id}:{place}"
+    return journal
 
 
 def refund(packet: Packet) -> Journal:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -14,6 +15,7 @@ from domain.claim.states import Reason
 
 __all__ = ["SCRIPTS", "apply"]
 
+_id = lru_cache(maxsize=4_096)(UUID)  # thousands of events name the same packet
 _NUMBER = re.compile(r"[0-9]{1,38}")
 
 
@@ -46,9 +48,9 @@ def parse(event: Event) -> Decision | None:
             case "claim.won", (packet, claimant, place, units, ms) if NAME.fullmatch(claimant):
                 seq = event.seq or None
                 at = time_of(_number(ms))
-                return Win(UUID(packet), claimant, _number(place), _number(units), at, event.generation, seq)
+                return Win(_id(packet), claimant, _number(place), _number(units), at, event.generation, seq)
             case "claim.closed", (packet, left, why, ms) if _number(left):
-                return End(UUID(packet), Reason(why), time_of(_number(ms)))
+                return End(_id(packet), Reason(why), time_of(_number(ms)))
     except (ValueError, OverflowError):
         return None
     return None

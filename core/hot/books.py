@@ -96,26 +96,24 @@ class Books:
 
         """
         try:
-            reached = self._write(generation, events, owner=owner, may_skip=may_skip)
-        except (GenerationOverError, HoleError, NothingAppliesError, TransientError):
+            return self._write(generation, events, owner=owner, may_skip=may_skip)
+        except (GenerationOverError, HoleError, TransientError):
             raise
         except (OperationalError, InterfaceError):
             raise  # the server is away, or ends this transaction for a reason of its own such as a deadlock
-        except Exception as error:
-            if len(events) > 1:
-                middle = len(events) // 2
-                first = self.advance(generation, events[:middle], owner=owner, may_skip=may_skip)
-                return first | self.advance(generation, events[middle:], owner=owner, may_skip=may_skip)
-            self._parked_in_a_row += 1
-            if self._parked_in_a_row > PARKED_IN_A_ROW_MAX:
-                raise NothingAppliesError(f"{PARKED_IN_A_ROW_MAX} events failed in a row: {error}") from error
-            log.exception("books.event_failed", generation=generation, shard=events[0].shard, seq=events[0].seq)
-            why = f"{type(error).__name__}: {error}"
-            return self._write(generation, events, owner=owner, may_skip=may_skip, instead=why)
-        else:
-            if reached:
-                self._parked_in_a_row = 0
-            return reached
+        except Exception as failed:  # noqa: BLE001  # an applier's: found, told and parked below
+            error = failed
+        if len(events) > 1:
+            middle = len(events) // 2
+            first = self.advance(generation, events[:middle], owner=owner, may_skip=may_skip)
+            return first | self.advance(generation, events[middle:], owner=owner, may_skip=may_skip)
+        if self._parked_in_a_row >= PARKED_IN_A_ROW_MAX:
+            raise NothingAppliesError(f"{PARKED_IN_A_ROW_MAX} events failed in a row: {error}") from error
+        self._parked_in_a_row += 1
+        where = {"generation": generation, "shard": events[0].shard, "seq": events[0].seq}
+        log.error("books.event_failed", **where, exc_info=error)
+        why = f"{type(error).__name__}: {error}"
+        return self._write(generation, events, owner=owner, may_skip=may_skip, instead=why)
 
     def _write(
         self,
@@ -146,6 +144,8 @@ class Books:
                 _MOVE,
                 {"generation": generation, "shards": list(chosen.reached), "seqs": list(chosen.reached.values())},
             )
+        if instead is None:
+            self._parked_in_a_row = 0
         return applied | chosen.reached
 
     def _apply(self, session: Session, events: Sequence[Event]) -> list[Refused]:

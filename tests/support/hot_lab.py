@@ -30,7 +30,7 @@ class Lab:
     def sync(self, name: str = "sync") -> Popen[bytes]:
         return self.fleet.start(name, ["-m", "tests.support.hot_toy", "sync"])
 
-    def loader(self, name: str = "loader", at_once: int = 12) -> Popen[bytes]:
+    def loader(self, name: str = "loader", at_once: int = 16) -> Popen[bytes]:
         return self.fleet.start(
             name, ["-m", "tests.support.hot_toy", "load", str(self.folder / f"{name}.ids"), str(at_once)]
         )

@@ -13,7 +13,7 @@ from core.hot.events import Event, parse
 from core.hot.keys import STREAM, key
 from core.ids import new_id
 from domain.bet import comparing, service, sync
-from domain.bet.decisions import Facts, Reserve, Verdict
+from domain.bet.decisions import FORGET, Facts, Reserve, Verdict, forget_item
 from domain.bet.players import Player
 from domain.bet.states import BetState
 from ledger.invariants import verify
@@ -222,6 +222,8 @@ def test_a_player_with_nothing_left_is_forgotten_once_it_is_in_the_books(house: 
     comparing.compare()
     assert house.here(who) is not None  # it was only now
     house.table.store.hset(name, mapping={"at": "1", "put": "1"})
+    assert house.table.hand.decide(FORGET, [forget_item(who, 1)])[0].answer == "K"  # version 2 is not in those books
+    assert house.here(who) is not None
     comparing.compare()
     assert house.here(who) is None
     assert house.breaks() == []

@@ -9,8 +9,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from api import node_metrics
+from api import hot_metrics, node_metrics
 from core import db, jobs
+from core.hot import status as hot
 from domain.deposit.service import ChainStatus
 from ledger import audit
 
@@ -71,6 +72,8 @@ class DatabaseCollector(Collector):
                 depths = jobs.depths(session)
                 books = audit.status(session)
                 nodes = node_metrics.families(session)
+                hot_status = hot.read(session)
+                hot_families = hot_metrics.families(session, hot_status)
             deposits = self._count_deposits()
             chains = list(self._read_chains())
         except SQLAlchemyError:
@@ -89,7 +92,9 @@ class DatabaseCollector(Collector):
         by_state = GaugeMetricFamily("tallyrail_deposits", "Deposits by state", labels=["state"])
         for state, count in deposits.items():
             by_state.add_metric([state], count)
-        return [up, by_status, oldest, by_state, *_chains(chains), *nodes, *_books(books)]
+        # Redis is asked when no transaction is open any more.
+        hot_families += hot_metrics.waiting(hot_status)
+        return [up, by_status, oldest, by_state, *_chains(chains), *nodes, *_books(books), *hot_families]
 
 
 def _chains(statuses: Iterable[ChainStatus]) -> list[GaugeMetricFamily]:

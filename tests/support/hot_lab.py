@@ -111,19 +111,25 @@ class Lab:
         with db.transaction() as session:
             return set(session.scalars(text("SELECT id FROM toy_rows")))
 
-    def settle_down(self) -> None:
-        """One sync process, one loader, Redis there and deciding."""
+    def orphans_are_unanswered(self) -> bool:
+        with db.transaction() as session:
+            found = breaks.page(session, kind="hot.orphan", limit=1_000)
+        told = {event.split(" ")[1] for each in found for event in each.detail["events"]}
+        return not told & (set(self.acknowledged()) - self.ids())
+
+    def settle_down(self, *, pairs: bool = False) -> None:
+        """One sync process and one loader, or two of each; Redis there and deciding."""
         if not self.server.alive():
             self.start_redis()
-        for name in list(self.fleet.processes):
-            if name not in {"sync", "loader"}:
-                self.fleet.kill(name)
-        if "sync" not in self.fleet.processes:
-            self.sync()
-        if "loader" not in self.fleet.processes:
-            self.loader()
+        wanted = ["sync", "loader", *(["sync2", "loader2"] if pairs else [])]
+        for name in [each for each in self.fleet.processes if each not in wanted]:
+            self.fleet.kill(name)
+        for name in wanted:
+            if name not in self.fleet.processes:
+                (self.loader if name.startswith("loader") else self.sync)(name)
         self.await_open()
-        self.await_more()
+        for name in [each for each in wanted if each.startswith("loader")]:
+            self.await_more_of(name)
 
     # --- what is done to the server
 

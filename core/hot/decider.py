@@ -158,7 +158,7 @@ class Decider:
     def _enqueue(self, entry: Entry) -> None:
         call, place = entry
         node = self._links.of(call.items[place].shard)
-        if node is None or node.wire is None:
+        if node is None or not node.is_up:
             self._refuse(entry, "Redis is away")
             return
         node.queue.append(entry)
@@ -223,7 +223,7 @@ class Decider:
     def _flush(self, node: Node) -> None:
         node.scheduled = False
         life, refusal = self._life, self._refusal()
-        if life is None or refusal is not None or node.wire is None:
+        if life is None or refusal is not None or node.wire is None or not node.is_up:
             self._turn_away(node, refusal or "Redis is away")
             return
         groups: dict[tuple[str, int, int], list[Entry]] = {}
@@ -329,14 +329,17 @@ class Decider:
         if seen.left is None:
             await self._in_thread(self._presence.register)
             self._nudge.set()
-            return
-        if life is not None and (seen.left >= life.number or now.number != life.number):
+            if life is None or now == self.generation:
+                return  # crossed off in an open generation: nobody has missed us
+        if life is not None and (seen.left is None or seen.left >= life.number or now.number != life.number):
             # Taken for dead: the turn is over, or goes on without us.
             log.error("decider.was_taken_for_dead", generation=life.number, remembered=life.count)
             life.closed = True
             await self._end(life)
             self._late.append(life)
             self._life = life = None
+        if seen.left is None:
+            return
         self.generation = now
         if now.state is StoreState.CLOSING:
             await self._leave(now.number, seen.left)

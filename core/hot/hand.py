@@ -20,6 +20,9 @@ from core.hot.script import COLD, ITEMS_MAX, Item, Reply, Script, parse_reply
 
 GROUP = "books"
 """The consumer group of every stream."""
+VERSION_MIN = 7
+"""Of Redis; every Valkey says that it is one. Before, a server with replicas wrote its scripts into its files, and knew
+them after a restart: a turn would not be noticed."""
 
 
 def arguments(script: Script, generation: int, shard: int, items: Sequence[Item]) -> list[str | int]:
@@ -66,6 +69,17 @@ class Hand:
         return [parse_reply(each) for each in raw]
 
 
+def unfit(store: Redis, shards: int) -> str | None:
+    """Why decisions can't be kept there, or None. Raises RedisError."""
+    for shard in range(shards):
+        about: Any = node_of(store, key(0, shard, SEQUENCE)).info()
+        if int(str(about["redis_version"]).partition(".")[0]) < VERSION_MIN:
+            return f"it is older than version {VERSION_MIN}: it may keep scripts over a restart"
+        if about.get("maxmemory_policy") != "noeviction":
+            return f"its maxmemory-policy is {about.get('maxmemory_policy')}: it may drop keys"
+    return None
+
+
 def is_pristine(store: Redis, generation: int, shards: int) -> bool:
     """Whether nothing was ever decided under this number here. Raises RedisError."""
     for shard in range(shards):
@@ -107,4 +121,4 @@ def is_ready(store: Redis, generation: int, shards: int, scripts: Sequence[Scrip
     return True
 
 
-__all__ = ["GROUP", "Hand", "RedisError", "arguments", "is_pristine", "is_ready", "prepare"]
+__all__ = ["GROUP", "Hand", "RedisError", "arguments", "is_pristine", "is_ready", "prepare", "unfit"]

@@ -29,6 +29,11 @@ class Node:
         self.in_flight = 0
         """Pipelines that were sent and not answered."""
 
+    @property
+    def is_up(self) -> bool:
+        """A connection may be lost a moment before its keeper hears of it."""
+        return self.wire is not None and self.wire.is_up
+
 
 class Links:
     """`up` is called when a server has come (back), `down` with the one that was lost."""

@@ -109,7 +109,7 @@ class Keeper:
         self._look_at = time.monotonic() + LOOK_EVERY_S
         is_there = self._ask_redis()
         if now.mode is StoreMode.POSTGRES:
-            if is_there and self._has_been_there():
+            if is_there and self._has_been_there() and not self._is_unfit():
                 self._close(now, "Redis answers again")
             return
         if not is_there:
@@ -118,6 +118,8 @@ class Keeper:
             return
         if not hand.is_ready(self._redis, now.number, now.shards, self._scripts):
             self._close(now, "Redis has lost something")
+        elif self._is_unfit():
+            self._close(now, "Redis is not fit to decide")
         elif now.shards != self._chosen.shards:
             self._close(now, f"HOT_SHARDS is {self._chosen.shards} now")
         else:
@@ -134,6 +136,13 @@ class Keeper:
             return False
         self._note_answer(is_there=True)
         return True
+
+    def _is_unfit(self) -> bool:
+        """A server that would lose decisions without a word is not decided in."""
+        why = hand.unfit(self._redis, self._chosen.shards)
+        if why is not None:
+            log.critical("hot.redis_is_unfit", why=why)
+        return why is not None
 
     def _note_answer(self, *, is_there: bool) -> None:
         now = time.monotonic()
@@ -195,6 +204,8 @@ class Keeper:
         return self._is_away() and not is_any_lost
 
     def _open_in_redis(self, ending: Generation) -> Generation | None:
+        if self._is_unfit():
+            return self._open(ending, StoreMode.POSTGRES, None) if ending.mode is StoreMode.REDIS else None
         number = ending.number + 1
         # A name that was used before, as by a database that was restored to an older state, is left alone.
         while not hand.is_pristine(self._redis, number, self._chosen.shards):

@@ -1,5 +1,6 @@
 """What is written, what is left out, and what happens to an event that can't be written."""
 
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -257,3 +258,19 @@ def test_a_number_that_was_used_before_is_not_pristine() -> None:
     assert not hand.is_pristine(client(), 3, 3)
     client().delete(key(3, item("a").shard, SEQUENCE))
     assert not hand.is_pristine(client(), 3, 3)
+
+
+def test_a_server_that_may_drop_keys_is_not_decided_in() -> None:
+    assert hand.unfit(client(), 3) is None
+    client().config_set("maxmemory-policy", "allkeys-lru")
+    assert "allkeys-lru" in str(hand.unfit(client(), 3))
+    runner = hot_toy.sync()
+    ends = time.monotonic() + 10
+    while column("SELECT mode FROM hot_store") == ["redis"]:
+        assert time.monotonic() < ends
+        runner._round()
+    client().config_set("maxmemory-policy", "noeviction")
+    while column("SELECT mode FROM hot_store") == ["postgres"]:
+        assert time.monotonic() < ends
+        runner._round()
+    runner._disconnect()

@@ -196,6 +196,22 @@ def test_an_answer_that_does_not_come_is_undecided(server: Valkey) -> None:
     decide(work)
 
 
+def test_a_connection_that_is_lost_just_before_it_is_written_to() -> None:
+    async def work(decider: Decider) -> None:
+        task = asyncio.create_task(decider.decide(ADD, item("a")))
+        await asyncio.sleep(0)  # it is queued, and goes out next
+        wire = decider._links.nodes[0].wire
+        assert wire is not None
+        wire.connection_lost(None)
+        with pytest.raises(StoreAwayError):
+            async with asyncio.timeout(3):
+                await task
+        await until(lambda: decider._links.nodes[0].is_up)
+        assert (await decider.decide(ADD, item("a"))).seq == 1
+
+    decide(work)
+
+
 def test_a_caller_who_goes_does_not_take_his_decision_along() -> None:
     async def work(decider: Decider) -> None:
         task = asyncio.create_task(decider.decide(ADD, item("a")))

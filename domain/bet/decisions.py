@@ -43,12 +43,12 @@ def _script(name: str, *, keys: int, args: int) -> Script:
     return Script(f"bet.{name}", lua(_HERE / "amounts.lua") + lua(_HERE / f"{name}.lua"), keys, args)
 
 
-RESERVE = _script("reserve", keys=4, args=7)
-END = _script("end", keys=3, args=5)
+RESERVE = _script("reserve", keys=3, args=7)
+END = _script("end", keys=2, args=5)
 MOVE = _script("move", keys=1, args=6)
-PUT = _script("put", keys=5, args=10)
-LOOK = _script("look", keys=2, args=1)
-FORGET = _script("forget", keys=2, args=1)
+PUT = _script("put", keys=4, args=10)
+LOOK = _script("look", keys=1, args=1)
+FORGET = _script("forget", keys=1, args=1)
 SCRIPTS = (RESERVE, END, MOVE, PUT, LOOK, FORGET)
 
 
@@ -159,7 +159,7 @@ class Reserve:
         who, ms, facts = self.player, ms_of(self.id), self.facts.text
         return Item(
             who.shard,
-            (who.key, who.open_key, who.ended_key(ms // BUCKET_MS), who.rate_key),
+            (who.key, who.ended_key(ms // BUCKET_MS), who.rate_key),
             (who.name, str(self.id), str(ms), str(self.stake), _digest(facts), facts, str(per_second)),
         )
 
@@ -181,7 +181,7 @@ class End:
     def item(self) -> Item:
         who, ms = self.player, ms_of(self.id)
         verb, units = ("V", "0") if self.payout is None else ("S", str(self.payout))
-        keys = (who.key, who.open_key, who.ended_key(ms // BUCKET_MS))
+        keys = (who.key, who.ended_key(ms // BUCKET_MS))
         return Item(who.shard, keys, (who.name, str(self.id), str(ms), verb, units))
 
 
@@ -196,11 +196,11 @@ def unload_item(who: Player, unload_id: UUID, units: int | None, *, token: str, 
 
 
 def forget_item(who: Player, version: int) -> Item:
-    return Item(who.shard, (who.key, who.open_key), (str(version),))
+    return Item(who.shard, (who.key,), (str(version),))
 
 
 def look_item(who: Player) -> Item:
-    return Item(who.shard, (who.key, who.open_key), ("",))
+    return Item(who.shard, (who.key,), ("",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def _item(who: Player, token: str, read_ms: int, rows: Sequence[Any]) -> Item:
         lines.setdefault(ms_of(row.id) // BUCKET_MS, []).append(_ended(row))
     return Item(
         who.shard,
-        (who.key, who.open_key, *(who.ended_key(bucket) for bucket in buckets)),
+        (who.key, *(who.ended_key(bucket) for bucket in buckets)),
         (
             token,
             str(free),

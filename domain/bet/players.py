@@ -41,11 +41,8 @@ class Player:
 
     @property
     def key(self) -> str:
+        """A hash: what he has, his open bets (`b:<id>`), and the moves that were decided (`m:<id>`)."""
         return f"bet:player:{self.id.hex}"
-
-    @property
-    def open_key(self) -> str:
-        return f"bet:open:{self.id.hex}"
 
     @property
     def rate_key(self) -> str:

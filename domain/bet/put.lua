@@ -1,4 +1,4 @@
--- What the books say of a player, if he isn't here. Keys: player, open bets, three buckets of ended bets.
+-- What the books say of a player, if he isn't here. Keys: player, three buckets of ended bets.
 -- Arguments: token, free, locked, version, ms of the last decision, ids before this ms are not all among the ended,
 -- open bets, ended bets of each of the three buckets with the ms of the last id (lines of "<id> <value>").
 local function decide(K, A)
@@ -9,11 +9,11 @@ local function decide(K, A)
   if generation ~= GENERATION or now_ms - read > 10000 then return absent() end
   redis.call('HSET', KEYS[K + 1], 'free', ARGV[A + 2], 'locked', ARGV[A + 3], 'ver', ARGV[A + 4], 'at', ARGV[A + 5],
     'born', read, 'since', ARGV[A + 6], 'put', NOW)
-  for line, value in string.gmatch(ARGV[A + 7], '(%S+) ([^\n]+)') do
-    redis.call('HSET', KEYS[K + 2], line, value)
+  for id, value in string.gmatch(ARGV[A + 7], '(%S+) ([^\n]+)') do
+    redis.call('HSET', KEYS[K + 1], 'b:' .. id, value)
   end
   for bucket = 1, 3 do
-    local key = KEYS[K + 2 + bucket]
+    local key = KEYS[K + 1 + bucket]
     local last = 0
     for id, value in string.gmatch(ARGV[A + 7 + bucket], '(%S+) ([^\n]+)') do
       redis.call('HSET', key, id, value)

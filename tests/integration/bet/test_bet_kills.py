@@ -113,11 +113,18 @@ class Desk:
 
     async def load(self, who: Player, units: int) -> None:
         move = await asyncio.to_thread(read, moving.begin_load, new_id(), who, units)
-        found = answer(await self.decider.decide(MOVE, move.item()))
-        assert found.token is not None
-        put, item = await asyncio.to_thread(read, moving.prepare_load, move.id, found.token)
-        await self.decider.decide(PUT, put)
-        assert answer(await self.decider.decide(MOVE, item)).verdict is V.MOVED
+        item, ends = move.item(), asyncio.get_running_loop().time() + LATER
+        while asyncio.get_running_loop().time() < ends:
+            try:
+                found = answer(await self.decider.decide(MOVE, item))
+                if found.token is None:
+                    assert found.verdict is V.MOVED
+                    return
+                put, item = await asyncio.to_thread(read, moving.prepare_load, move.id, found.token)
+                await self.decider.decide(PUT, put)
+            except (TransientError, OutcomeUnknownError):
+                await asyncio.sleep(0.02)
+        raise AssertionError(f"{who.user} was not loaded")
 
 
 async def play(desk: Desk, who: Player, told: Told, stop: asyncio.Event, chance: random.Random) -> None:

@@ -15,6 +15,8 @@ from domain.bet.states import LoadState, UnloadState
 from ledger import accounts, holds
 from ledger.errors import InsufficientFundsError
 from ledger.holds import HoldState
+from tasks import claim_sync
+from tasks.base import TASKS
 from tests.integration.bet.house import ASSET, House
 
 V = Verdict
@@ -270,3 +272,24 @@ def test_only_the_newest_ended_bets_are_put_and_older_ids_are_not_decided(
     assert {name: house.settle(who, name, 2) for name in names} == ends
     assert house.reserve(who, 1).verdict is V.RESERVED
     assert house.table.drain() == 1
+
+
+def test_every_job_of_a_move_is_one_that_a_worker_understands(house: House) -> None:
+    """From the row that was written to the task that is run by it."""
+    idle, who = house.player("idle", units=10), house.player("ann", units=100, loaded=0)
+    house.table.drain()
+    with transaction() as session:
+        moving.begin_load(session, new_id(), who, 60)
+        session.execute(
+            text("UPDATE bet_players SET last_active_at = now() - interval '31 minutes', created_at = now()")
+        )
+        assert moving.unload_idle(session) == 1
+        moving.begin_unload(session, new_id(), idle, 4)
+        rows = session.execute(text("SELECT task, args FROM jobs WHERE subject LIKE 'hot-%' ORDER BY id")).all()
+    assert {row.task for row in rows} == {"claim_sync.settle_load", "claim_sync.settle_unload"}
+    for row in rows:
+        TASKS[row.task].function(**TASKS[row.task].validate(row.args))
+    claim_sync.compare_bets()
+    house.table.drain()
+    assert house.books(who) == (40, 60, 0)
+    assert house.books(idle) == (4, 6, 0)  # he is not idle by the hot store's clock

@@ -1,5 +1,6 @@
 """The ingest API: `uvicorn api.main:app`. It checks, calls the domain and commits; it publishes nothing."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from api import openapi, problems
 from api.hot import described, engine
@@ -62,8 +64,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.engine = None
 
 
+class Api(FastAPI):
+    """The framework, and what answers before any part of it does."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Front(
+            super().build_middleware_stack(),
+            endpoints=ENDPOINTS,
+            engine=lambda: self.state.engine,
+            observe=self.state.metrics.observe,
+            bytes_max=settings.api().body_bytes_max,
+        )
+
+
 def create_app() -> FastAPI:
-    app = FastAPI(
+    app = Api(
         title="Tallyrail",
         version=VERSION,
         description=openapi.DESCRIPTION,
@@ -85,13 +100,6 @@ def create_app() -> FastAPI:
     # The last added is the outermost.
     app.add_middleware(BodyLimit, bytes_max=settings.api().body_bytes_max)
     app.add_middleware(Envelope, observe=app.state.metrics.observe)
-    app.add_middleware(
-        Front,
-        endpoints=ENDPOINTS,
-        engine=lambda: app.state.engine,
-        observe=app.state.metrics.observe,
-        bytes_max=settings.api().body_bytes_max,
-    )
     app.openapi = lambda: openapi.schema(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
@@ -101,6 +109,9 @@ def __getattr__(name: str) -> Any:
     if name == "app":
         _log_as_json()
         made = create_app()
+        # What is there now stays: to look through it for garbage again and again would stop all requests for a while.
+        gc.collect()
+        gc.freeze()
         globals()["app"] = made
         return made
     raise AttributeError(name)

@@ -38,11 +38,15 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(DatabaseCollector(count_deposits, read_chains))
+        self._known: dict[tuple[str, str, int], Histogram] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         # Any word may come as a method; only those that lead somewhere become a label of their own.
-        known = method if route != "unmatched" else "OTHER"
-        self._requests.labels(known, route, str(status)).observe(seconds)
+        labels = (method if route != "unmatched" else "OTHER", route, status)
+        histogram = self._known.get(labels)
+        if histogram is None:
+            histogram = self._known[labels] = self._requests.labels(*map(str, labels))
+        histogram.observe(seconds)
 
 
 class DatabaseCollector(Collector):

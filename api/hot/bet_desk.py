@@ -165,10 +165,12 @@ class _Putter:
 
 def need_all(replies: Sequence[Reply | Exception]) -> list[Reply]:
     """Raises the first error there is."""
+    made: list[Reply] = []
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
-    return [reply for reply in replies if isinstance(reply, Reply)]
+        made.append(reply)
+    return made
 
 
 def _items(absent: Sequence[tuple[Player, str]]) -> list[Item]:

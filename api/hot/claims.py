@@ -5,6 +5,7 @@ A claim needs no idempotency key: a packet and a user name it, and who asks agai
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated
 from uuid import UUID
 
@@ -93,12 +94,17 @@ def _views(asks: Sequence[Ask], answers: Sequence[Answer]) -> str:
 
 def _view(ask: Ask, answer: Answer) -> str:
     """As JSON. Written by hand: ids, names and numbers need no escape."""
-    told = f'{{"packet_id":"{ask.packet_id}","user":"{ask.claimant}","result":"{answer.result}"'
+    told = f'{{"packet_id":"{_text(ask.packet_id)}","user":"{ask.claimant}","result":"' + answer.result
     if answer.at is None:
-        return told + "}"
-    return f'{told},"place":{answer.place},"units":"{answer.units}","claimed_at":"{answer.at.isoformat()}"}}'
+        return told + '"}'
+    return f'{told}","place":{answer.place},"units":"{answer.units}","claimed_at":"{answer.at.isoformat()}"}}'
 
 
+_text = lru_cache(maxsize=10_000)(str)
+"""Of a packet's id: thousands claim the same."""
+
+
+@lru_cache(maxsize=10_000)
 def _packet_id(text: str) -> UUID:
     try:
         return UUID(text)

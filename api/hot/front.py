@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
+import uuid_utils
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -21,7 +22,6 @@ from api.hot.engine import Engine
 from api.middleware import CORRELATION, CORRELATION_ID, FAILED, GONE, HEADERS, Observe
 from api.problems import Problem
 from core.hot.errors import StoreAwayError, UndecidedError
-from core.ids import new_id
 from domain.access.service import Principal, Scope
 
 log = structlog.stdlib.get_logger(__name__)
@@ -32,7 +32,7 @@ MIXED = 207
 Header = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One request of somebody who may make it."""
 
@@ -195,7 +195,7 @@ def _correlation(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(_CORRELATION)
     if given is not None and CORRELATION_ID.fullmatch(text := given.decode("latin-1")):
         return text
-    return str(new_id())
+    return str(uuid_utils.uuid7())  # the standard library's class for ids costs ten times as much
 
 
 _CORRELATION = CORRELATION.lower().encode()

@@ -205,7 +205,7 @@ class Keeper:
 
     def _open_in_redis(self, ending: Generation) -> Generation | None:
         if self._is_unfit():
-            return self._open(ending, StoreMode.POSTGRES, None) if ending.mode is StoreMode.REDIS else None
+            return self._open(ending, StoreMode.POSTGRES, None)
         number = ending.number + 1
         # A name that was used before, as by a database that was restored to an older state, is left alone.
         while not hand.is_pristine(self._redis, number, self._chosen.shards):

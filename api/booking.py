@@ -59,6 +59,13 @@ def _in_chart(code: str) -> str:
     return code
 
 
+def _movable(code: str) -> str:
+    """Playing, staked and packets mirror what the hot store has decided: only claims and bets move money there."""
+    if chart.is_kept(_in_chart(code)):
+        raise ValueError(f"{code} is kept by claims and bets, and nothing else may move money into or out of it")
+    return code
+
+
 def _in_utc(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC)
@@ -79,7 +86,7 @@ Units = Annotated[
     ),
 ]
 Moment = Annotated[Time, AfterValidator(_in_utc)]
-AccountCode = Annotated[Word, AfterValidator(_in_chart), Field(examples=["user:42:available"])]
+AccountCode = Annotated[Word, AfterValidator(_movable), Field(examples=["user:42:available"])]
 CorrelationId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 
 

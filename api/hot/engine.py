@@ -28,6 +28,11 @@ class Engine:
     claims: "ClaimDesk"
     bets: BetDesk
 
+    @property
+    def decides(self) -> bool:
+        """Claims at least."""
+        return self.decider.is_deciding or self.claims.is_elsewhere
+
 
 async def started() -> Engine:
     """Raises ValueError if API_HOT_RATE_LIMIT can't be understood. The decider may still be looking for its store."""
@@ -60,12 +65,12 @@ class ClaimDesk:
             try:
                 return await self._by_redis(asks)
             except StoreAwayError:
-                if not self._is_elsewhere:
+                if not self.is_elsewhere:
                     raise
             try:
                 return await run_in_threadpool(_claim_here, asks)
             except StoreAwayError:
-                if self._is_elsewhere:
+                if self.is_elsewhere:
                     raise
         raise StoreAwayError("the hot store comes and goes")
 
@@ -77,7 +82,8 @@ class ClaimDesk:
         return answers if len(answers) == len(asks) else await self._claims.claim(asks)
 
     @property
-    def _is_elsewhere(self) -> bool:
+    def is_elsewhere(self) -> bool:
+        """PostgreSQL decides."""
         generation = self._decider.generation
         return generation is not None and generation.mode is StoreMode.POSTGRES
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import structlog
 from alembic.script import ScriptDirectory
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.hot.engine import Engine
 from config.queues import QUEUES
 from core import db, redis
 from domain.health import service as health
@@ -68,6 +69,12 @@ def _heartbeats() -> dict[str, str | None]:
     return {f"heartbeat:{name}": told if name in stale else None for name in names}
 
 
+def _hot_store(engine: Engine | None) -> str | None:
+    if engine is None:
+        return "this process has no decider"
+    return None if engine.decides else "nothing is decided: no generation of the hot store is open to this process"
+
+
 def _checked(check: Callable[[], str | None]) -> str | None:
     try:
         return check()
@@ -78,9 +85,10 @@ def _checked(check: Callable[[], str | None]) -> str | None:
 
 
 @router.get("/ready", summary="Can requests be served and worked on", responses={503: {"description": "Not all of it"}})
-def ready() -> JSONResponse:
-    """Database, migrations, Redis, and a fresh heartbeat of each queue, the relay and beat."""
+def ready(request: Request) -> JSONResponse:
+    """Database, migrations, Redis, the hot store, and a fresh heartbeat of each queue, the relay, sync and beat."""
     faults: dict[str, str | None] = {"database": _checked(_database), "redis": _checked(_redis)}
+    faults["hot_store"] = _hot_store(request.app.state.engine)
     if faults["database"] is None:
         faults["migrations"] = _checked(_migrations)
     if not any(faults.get(name) for name in ("database", "migrations")):

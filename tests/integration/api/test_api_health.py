@@ -6,13 +6,15 @@ from sqlalchemy import text
 
 from config.queues import QUEUES
 from core import db, jobs
+from core.hot.store import StoreMode
 from core.jobs import NewJob
 from domain.health import service as health
+from tests.integration.api.hot import HotStore
 
 
-def test_ready_names_what_fails(client: httpx.Client, superuser_url: str) -> None:
+def test_ready_names_what_fails(hot_store: HotStore, client: httpx.Client, superuser_url: str) -> None:
     checks = client.get("/ready").json()["checks"]
-    assert checks["database"] == checks["redis"] == checks["migrations"] == "ok"
+    assert checks["database"] == checks["redis"] == checks["migrations"] == checks["hot_store"] == "ok"
     names = [*QUEUES, "relay", "sync", "beat"]
     assert {name for name, told in checks.items() if told != "ok"} == {f"heartbeat:{name}" for name in names}
     with db.transaction() as session:
@@ -26,6 +28,10 @@ def test_ready_names_what_fails(client: httpx.Client, superuser_url: str) -> Non
     reply = client.get("/ready")
     assert reply.status_code == 503
     assert [name for name, told in reply.json()["checks"].items() if told != "ok"] == ["heartbeat:relay"]
+    hot_store.close()
+    assert "nothing is decided" in client.get("/ready").json()["checks"]["hot_store"]
+    hot_store.turn(StoreMode.POSTGRES)  # which decides claims
+    assert client.get("/ready").json()["checks"]["hot_store"] == "ok"
 
 
 def test_ready_sees_a_database_that_is_not_at_head(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -353,3 +353,16 @@ def test_holds_are_listed_newest_first_by_account_state_and_subject(client: http
         is_problem(client.get("/v1/holds", params={"cursor": bad}), 400, "invalid-cursor")
     for wrong in ({"state": "lost"}, {"account": "a b"}, {"limit": 0}, {"limit": 201}):
         is_problem(client.get("/v1/holds", params=wrong), 422, "invalid-request")
+
+
+def test_what_claims_and_bets_keep_can_not_be_moved_by_holds_or_journals(client: httpx.Client) -> None:
+    for kept in ("user:alice:playing", "user:alice:staked", f"packet:{uuid4()}"):
+        for source, destination, field in ((kept, BOB, "source"), (ALICE, kept, "destination")):
+            posting = {"source": source, "destination": destination, "asset": ETH, "units": "1"}
+            before = _written()
+            document = is_problem(_post(client, posting), 422, "invalid-request")
+            assert f"/{field}: " in str(document["detail"])
+            journal = {"category": "x", "postings": [posting]}
+            refused = client.post("/v1/journals", json=journal, headers={"Idempotency-Key": "j"})
+            assert f"/postings/0/{field}: " in str(is_problem(refused, 422, "invalid-request")["detail"])
+            assert _written() == before

@@ -53,7 +53,14 @@ def compare() -> None:
 
 
 @task("claim_sync.apply_parked")
-def apply_parked(session: Session, generation: int, shard: int, seq: int, event: str) -> None:
+def apply_parked(  # noqa: PLR0917  # a job names its arguments
+    session: Session,
+    generation: int,
+    shard: int,
+    seq: int,
+    event: str,
+    why: str = "",  # noqa: ARG001  # of the first time: for who reads the job
+) -> None:
     """Write an event that was refused once more. Refused again it is a dead letter: mend the reason and replay it."""
     found = parse(generation, shard, seq, event)
     applier = APPLIERS.get(found.kind.partition(".")[0])

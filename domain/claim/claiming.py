@@ -1,20 +1,27 @@
 """Carrying a claim through: ask Redis, load what it misses, ask again.
 
-`Claims` is for a process that answers people and has a decider, `by_hand` for workers and tests.
+`Claims` is for a process that answers people and has a decider, with `Here` beside it for when Redis is away; `by_hand`
+is for workers and tests.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 
 from core import db
 from core.hot.errors import StoreAwayError
 from core.hot.hand import Hand
 from core.hot.script import Item, Reply, Script
+from domain.claim.fallback import claim_many
 from domain.claim.hot import CLAIM, LOAD, Answer, Ask, claim_item, read
 from domain.claim.loading import Key, Over, look, portions, remembered
+from ledger.posting import again
 
 Decide = Callable[[Script, Sequence[Item]], Awaitable[Sequence[Reply]]]
 """A decider's: replies in order. Raises StoreAwayError and UndecidedError."""
+HERE_MAX = 500
+"""Claims that one transaction decides in place of Redis, unless one request has more."""
 ROUNDS = 4
 """Ask, load, ask; and once more, should the packet have gone or the generation have turned between the two."""
 
@@ -128,3 +135,50 @@ def by_hand(hand: Hand, asks: Sequence[Ask]) -> list[Answer]:
             doing.settle({key: over for key, over in found.items() if isinstance(over, Over)})
             doing.missed = {}
     return doing.result()
+
+
+class Here:
+    """PostgreSQL in place of Redis, for one event loop: what is asked at one moment is decided in one transaction.
+
+    So however many wait, one thread and one connection are at work, and the packets are locked once for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Sequence[Ask], asyncio.Future[list[Answer]]]] = deque()
+        self._working: asyncio.Task[None] | None = None
+
+    async def claim(self, asks: Sequence[Ask]) -> list[Answer]:
+        """An answer to each, in order. The asks must be `checked`. Raises StoreAwayError if Redis decides."""
+        loop = asyncio.get_running_loop()
+        mine: asyncio.Future[list[Answer]] = loop.create_future()
+        self._waiting.append((asks, mine))
+        if self._working is None or self._working.done():
+            self._working = loop.create_task(self._work())
+        return await mine
+
+    async def _work(self) -> None:
+        while self._waiting:
+            taken = [self._waiting.popleft()]
+            count = len(taken[0][0])
+            while self._waiting and count + len(self._waiting[0][0]) <= HERE_MAX:
+                taken.append(self._waiting.popleft())
+                count += len(taken[-1][0])
+            try:
+                found = iter(await asyncio.to_thread(_claim_here, [ask for asks, _ in taken for ask in asks]))
+            except Exception as error:  # noqa: BLE001  # it is theirs who wait
+                for _, waiting in taken:
+                    if not waiting.done():
+                        waiting.set_exception(error)
+                continue
+            for asks, waiting in taken:
+                answers = list(islice(found, len(asks)))
+                if not waiting.done():
+                    waiting.set_result(answers)
+
+
+def _claim_here(asks: Sequence[Ask]) -> list[Answer]:
+    def once() -> list[Answer]:
+        with db.transaction() as session:
+            return claim_many(session, asks)
+
+    return again(once)

@@ -3,7 +3,7 @@
 Nobody is promised anything before it is in the books, so it is decided by hand: what Redis loses is decided again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,31 +19,47 @@ from core.hot.store import StoreMode
 from domain.claim import create, fallback, queries
 from domain.claim.hot import CLOSE, FORGET, LOAD, close_item, forget_item, ticket_of
 from domain.claim.loading import Key, look, portions
+from domain.claim.models import Packet
 from domain.claim.states import PacketState, Reason
 
 log = structlog.stdlib.get_logger(__name__)
 
 GRACE = timedelta(seconds=1)
 """Redis' clock may be behind the database's: what is not over there yet is asked for again."""
-LIMIT = 500
+LIMIT, PAGES = 500, 20
 
 
 def close_due() -> int:
-    """Close packets whose time is up, as many as one round takes. Returns how many were asked for.
+    """Close packets whose time is up, as many as one run takes. Returns how many were asked for.
 
     Raises StoreAwayError between two generations, UndecidedError if Redis does not answer: ask again later.
     """
-    with db.transaction() as session:
-        never_open = [one.id for one in queries.due(session, state=PacketState.FUNDED, past=GRACE, limit=LIMIT)]
-        due = [(one.tenant, one.id) for one in queries.due(session, state=PacketState.OPEN, past=GRACE, limit=LIMIT)]
-    for packet_id in never_open:
-        try:
-            with db.transaction() as session:
-                create.give_up(session, packet_id, Reason.EXPIRED)
-        except InvariantError:
-            log.exception("packet.stuck", packet_id=str(packet_id))  # the others must not wait for it
-    _close(due, Reason.EXPIRED)
-    return len(never_open) + len(due)
+    asked = 0
+    for packets in _due(PacketState.FUNDED):
+        asked += len(packets)
+        for packet in packets:
+            try:
+                with db.transaction() as session:
+                    create.give_up(session, packet.id, Reason.EXPIRED)
+            except InvariantError:
+                log.exception("packet.stuck", packet_id=str(packet.id))  # the others must not wait for it
+    for packets in _due(PacketState.OPEN):
+        asked += len(packets)
+        _close([(packet.tenant, packet.id) for packet in packets], Reason.EXPIRED)
+    return asked
+
+
+def _due(state: PacketState) -> Iterator[Sequence[Packet]]:
+    """In pages: those that were decided about stay due until the books know."""
+    page: Sequence[Packet] = ()
+    for _ in range(PAGES):
+        with db.transaction() as session:
+            last = page[-1] if page else None
+            page = queries.due(session, state=state, past=GRACE, after=last, limit=LIMIT)
+        if page:
+            yield page
+        if len(page) < LIMIT:
+            return
 
 
 def cancel(tenant: str, packet_id: UUID) -> None:

@@ -51,12 +51,13 @@ def _now(session: Session) -> datetime:
 
 def _write(session: Session, wins: Sequence[Win], ends: Sequence[End], generation: int) -> None:
     """What can't be booked waits for a person as an event does that the sync process could not apply."""
-    for decision in books.write(session, wins, ends):
+    for decision, why in books.write(session, wins, ends).items():
         event = {
             "generation": generation,
             "shard": shard_of_packet(decision.packet_id),
             "seq": 0,
             "event": event_text(decision),
+            "why": why,
         }
         jobs.submit(session, NewJob(PARKED, event, subject=f"packet:{decision.packet_id}"))
 

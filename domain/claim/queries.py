@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Uuid, any_, func, literal, select, text, update
+from sqlalchemy import Row, Uuid, any_, func, literal, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -132,9 +132,11 @@ def claims_page(session: Session, packet_id: UUID, *, after: int, limit: int) ->
 # --- what is to be done ------------------------------------------------------------------------------------------
 
 
-def due(session: Session, *, state: PacketState, past: timedelta, limit: int) -> Sequence[Packet]:
+def due(session: Session, *, state: PacketState, past: timedelta, after: Packet | None, limit: int) -> Sequence[Packet]:
     """Those whose time ended this long ago by the database's clock, the oldest first."""
     query = select(Packet).where(Packet.state == state, Packet.expires_at <= func.now() - past)
+    if after is not None:
+        query = query.where(tuple_(Packet.expires_at, Packet.id) > (after.expires_at, after.id))
     return session.scalars(query.order_by(Packet.expires_at, Packet.id).limit(limit)).all()
 
 

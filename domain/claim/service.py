@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from domain.claim import queries
-from domain.claim.claiming import Claims, by_hand
+from domain.claim.claiming import Claims, Here, by_hand
 from domain.claim.compare import compare
 from domain.claim.create import ALLOWED_MAX, COUNT_MAX, LIFE_MAX, NewPacket, create, open_packet
 from domain.claim.draw import differences, shares
@@ -27,6 +27,7 @@ __all__ = [
     "Ask",
     "ClaimResult",
     "Claims",
+    "Here",
     "NewPacket",
     "Packet",
     "PacketClaim",

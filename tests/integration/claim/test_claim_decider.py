@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 from core.hot.errors import StoreAwayError
 from core.hot.hand import Hand
 from core.hot.script import Item, Reply, Script
+from core.hot.store import StoreMode
 from domain.claim import claiming, loading, service
 from domain.claim.hot import LOAD
-from domain.claim.service import ClaimResult, Claims
+from domain.claim.service import Ask, ClaimResult, Claims, Here
 from tests.integration.claim.desk import Desk
 
 R = ClaimResult
@@ -90,3 +91,46 @@ def test_a_packet_that_can_never_be_loaded_ends_in_an_error(desk: Desk, monkeypa
         desk.claim(packet, "ann")
     with pytest.raises(StoreAwayError):
         asyncio.run(Claims(Spy(desk).decide).claim([desk.ask(packet, "ann")]))
+
+
+def test_postgresql_decides_about_all_who_wait_in_one_transaction(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    packets = [desk.packet(count=5, units=50) for _ in range(3)]
+    desk.turn(StoreMode.POSTGRES)
+    calls: list[int] = []
+
+    def counted(session: Session, asks: Sequence[Ask]) -> list[service.Answer]:
+        calls.append(len(asks))
+        return service.claim_many(session, asks)
+
+    monkeypatch.setattr(claiming, "claim_many", counted)
+
+    async def storm() -> list[list[service.Answer]]:
+        here = Here()
+        gone = asyncio.ensure_future(here.claim([desk.ask(packets[0], "gone")]))
+        asks = [[desk.ask(packet, f"u{number}") for packet in packets] for number in range(20)]
+        waiting = [asyncio.ensure_future(here.claim(each)) for each in asks]
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await asyncio.gather(*waiting)
+
+    found = asyncio.run(storm())
+    assert {len(each) for each in found} == {3}
+    for place, packet in enumerate(packets):
+        mine = [each[place] for each in found]
+        assert sum(answer.result is R.WON for answer in mine) == desk.read(packet).claims - (place == 0)
+        assert [number for number, answer in enumerate(mine) if answer.result is R.WON] == list(range(5 - (place == 0)))
+    assert calls == [61]
+    desk.check_books()
+
+
+def test_who_asks_postgresql_while_redis_decides_is_sent_back(desk: Desk) -> None:
+    packet = desk.packet()
+
+    async def ask() -> None:
+        here = Here()
+        for _ in range(2):
+            with pytest.raises(StoreAwayError):
+                await here.claim([desk.ask(packet, "ann")])
+
+    asyncio.run(ask())
+    assert desk.read(packet).claims == 0

@@ -7,6 +7,7 @@ import pytest
 from core import jobs
 from core.db import transaction
 from core.errors import PermanentError
+from core.hot.books import park
 from core.hot.events import parse
 from core.hot.store import StoreMode
 from domain.claim import service
@@ -14,6 +15,7 @@ from domain.claim.service import ClaimResult, Reason
 from ledger.accounts import close, reopen
 from ledger.balances import balance
 from tasks import claim_sync
+from tasks.base import TASKS
 from tests.integration.claim.desk import Desk
 from tests.integration.ledger.books import CUSTODY, EUR, book, move
 
@@ -35,13 +37,12 @@ def test_a_win_that_can_not_be_booked_stays_won_and_is_booked_later(desk: Desk, 
     if mode is StoreMode.REDIS:
         assert {refused.event.fields[1] for refused in desk.table.refused} == {"ann"}
         assert "closed" in desk.table.refused[0].why
-        event = desk.table.refused[0].event
-        parked = {"generation": event.generation, "shard": event.shard, "seq": event.seq, "event": event.text}
-    else:
         with transaction() as session:
-            [job] = jobs.page(session, task="claim_sync.apply_parked")
-        assert job.subject == packet.subject
-        parked = dict(job.args)
+            park(session, desk.table.refused[:1])
+    with transaction() as session:
+        [job] = jobs.page(session, task="claim_sync.apply_parked")
+    assert "closed" in job.args["why"]
+    parked = TASKS[job.task].validate(job.args)
     desk.turn()
     assert desk.claim(packet, "ann") == service.Answer(R.ALREADY, 1, won.units, won.at)
     assert desk.claim(packet, "cid").place == 3
@@ -52,11 +53,11 @@ def test_a_win_that_can_not_be_booked_stays_won_and_is_booked_later(desk: Desk, 
     assert read.units_refunded == packet.shares[3]
     assert desk.balance(packet.account) == won.units
     with pytest.raises(PermanentError, match="closed"), transaction() as session:
-        claim_sync.apply_parked(session, **parked)  # type: ignore[arg-type]
+        claim_sync.apply_parked(session, **parked)
     change(desk, reopen, "user:ann:available")
     for _ in range(2):
         with transaction() as session:
-            claim_sync.apply_parked(session, **parked)  # type: ignore[arg-type]
+            claim_sync.apply_parked(session, **parked)
     assert desk.balance(packet.account) == 0
     assert desk.balance("user:ann:available") == won.units
     desk.check_books()

@@ -264,6 +264,7 @@ def install(app: FastAPI) -> None:
         InvalidRequestError,
         ReferenceReusedError,
         TransientError,
+        OutcomeUnknownError,
         OperationalError,
         InterfaceError,
         PoolTimeoutError,

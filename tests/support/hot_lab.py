@@ -127,6 +127,9 @@ class Lab:
         for name in wanted:
             if name not in self.fleet.processes:
                 (self.loader if name.startswith("loader") else self.sync)(name)
+        for name in [each for each in wanted if each.startswith("sync")]:
+            # It says so once it can be asked to end.
+            wait_until(lambda name=name: f":{self.fleet.processes[name].pid}:" in self.fleet.log(name))  # type: ignore[misc]
         self.await_open()
         for name in [each for each in wanted if each.startswith("loader")]:
             self.await_more_of(name)

@@ -60,7 +60,8 @@ class Claims:
         self.decided = 0
 
     def _asks(self, wanted: int) -> list[Ask]:
-        packets = [hot.packet(min(9_999, wanted - first) + 1) for first in range(0, wanted, 9_999)]
+        many = -(-wanted // 9_000)
+        packets = [hot.packet(-(-wanted // many) + 1) for _ in range(many)]  # one more, for who comes first
         with self._world.client as client:
             for each in packets:  # which takes it into Redis
                 told = client.post(f"/v1/packets/{each}/claims", json={"user": "first"}).json()

@@ -17,6 +17,7 @@ from bench import servers
 from bench.load import Outcome, Plan, run, written
 from bench.pipelines import Plan as PipelinePlan
 from bench.pipelines import run as run_pipelines
+from config import logging
 from core import db
 from core.hot.hand import arguments
 from core.hot.script import Item, Script
@@ -90,6 +91,7 @@ def one(query: str) -> int:
 def world(environment: dict[str, str], folder: Path) -> Iterator[World]:
     """Both servers, with a tenant whose sender has money, and a generation that is open."""
     os.environ.update(ENVIRONMENT)
+    logging.configure("bench")
     with db.transaction() as session:
         sync_assets(session)
         access.create_tenant(session, TENANT, name="Benchmark")

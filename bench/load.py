@@ -57,7 +57,11 @@ class Outcome:
 def run(plan: Plan) -> Outcome:
     """In a new process, so that neither its memory nor its interpreter is the benchmark's."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.load"], input=json.dumps(asdict(plan)), check=True, capture_output=True, text=True
+        [sys.executable, "-m", "bench.load"],
+        input=json.dumps(asdict(plan)),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     return Outcome(**json.loads(done.stdout))
 

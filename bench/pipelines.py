@@ -37,7 +37,7 @@ def run(plan: Plan) -> float:
         [sys.executable, "-m", "bench.pipelines"],
         input=json.dumps(asdict(plan)),
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
     return float(done.stdout)

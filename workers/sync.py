@@ -5,7 +5,6 @@ No Celery worker, as the broker may be the very Redis whose loss this must survi
 """
 
 import importlib
-import importlib.util
 import os
 import secrets
 import signal
@@ -54,14 +53,13 @@ _LET_GO = text(
 
 
 def slices() -> tuple[list[Script], Mapping[str, Applier]]:
-    """Scripts and appliers of all slices there are."""
+    """Scripts and appliers of all slices."""
     scripts: list[Script] = []
     appliers: dict[str, Applier] = {}
     for name in SLICES:
-        if importlib.util.find_spec(name) is not None:
-            module = importlib.import_module(name)
-            scripts += module.SCRIPTS
-            appliers[name.split(".")[1]] = module.apply
+        module = importlib.import_module(name)
+        scripts += module.SCRIPTS
+        appliers[name.split(".")[1]] = module.apply
     return scripts, appliers
 
 

@@ -12,7 +12,8 @@ from local.server import HOST, Server, secret_file
 
 # everysec, and not always: a write is with the kernel before its answer leaves, unless a sync of the disk takes so long
 # that it is put off (two seconds at most); a machine that loses its power may lose as much. What must survive that as
-# well is in PostgreSQL, or in the memory of who answered (ADR 18), and the rest is rebuilt from it. `always` would add an fsync to each round of every hot path.
+# well is in PostgreSQL, or in the memory of who answered (ADR 18), and the rest is rebuilt from it. `always` would add
+# an fsync to each round of every hot path.
 CONFIG = """\
 port {port}
 bind {host}

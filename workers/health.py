@@ -1,4 +1,4 @@
-"""`python -m workers.health NAME`: exits 0 if the queue (or `relay`, `sync`, `beat`) has a fresh heartbeat, for containers.
+"""`python -m workers.health NAME`: exits 0 if the queue (or relay, sync, beat) has a fresh heartbeat, for containers.
 
 A heartbeat is a finished job, not an open socket: it proves database, relay, broker and worker at once.
 """

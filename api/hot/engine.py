@@ -3,19 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starlette.concurrency import run_in_threadpool
-
 from api.hot.bet_desk import BetDesk, need_all
 from api.hot.limit import HotLimiter
 from config import settings
-from core import db
 from core.hot.decider import Decider
 from core.hot.errors import StoreAwayError
 from core.hot.script import Item, Reply, Script
 from core.hot.store import StoreMode
-from domain.claim import service as claims
 from domain.claim.hot import CLAIM, claim_item, read
-from domain.claim.service import Answer, Ask, Claims
+from domain.claim.service import Answer, Ask, Claims, Here
 
 ROUNDS = 3
 """Redis, PostgreSQL in its place, and Redis again should it have come back between the two."""
@@ -55,6 +51,7 @@ class ClaimDesk:
     def __init__(self, decider: Decider) -> None:
         self._decider = decider
         self._claims = Claims(self._decide)
+        self._here = Here()
 
     async def claim(self, asks: Sequence[Ask]) -> list[Answer]:
         """An answer to each, in order. The asks must be `checked`.
@@ -68,7 +65,7 @@ class ClaimDesk:
                 if not self.is_elsewhere:
                     raise
             try:
-                return await run_in_threadpool(_claim_here, asks)
+                return await self._here.claim(asks)
             except StoreAwayError:
                 if self.is_elsewhere:
                     raise
@@ -89,8 +86,3 @@ class ClaimDesk:
 
     async def _decide(self, script: Script, items: Sequence[Item]) -> list[Reply]:
         return need_all(await self._decider.decide_all(script, items, patient=True))
-
-
-def _claim_here(asks: Sequence[Ask]) -> list[Answer]:
-    with db.transaction() as session:
-        return claims.claim_many(session, asks)

@@ -55,7 +55,7 @@ class Refused:
 
 
 Applier = Callable[[Session, Sequence[Event]], Sequence[Refused]]
-"""Writes what the events of one slice say, in order, in the caller's transaction. Of what it refuses it moves no money; it
-may record that it was decided. Idempotent: an event that was applied before changes nothing."""
+"""Writes what the events of one slice say, in order, in the caller's transaction. Of what it refuses it moves no money,
+but may record that it was decided. Idempotent: an event that was applied before changes nothing."""
 Appliers = Mapping[str, Applier]
 """By the first part of the kind."""

@@ -76,7 +76,7 @@ def prepare() -> None:
     """The bare tables, and our accounts: opened by a deposit to each, so that no measurement opens any."""
     with psycopg.connect(os.environ["DATABASE_OWNER_URL"], autocommit=True) as owner:
         owner.execute(BARE)
-        owner.execute("INSERT INTO ledger_assets (id, scale) VALUES (%s, 2)", [ASSET])
+        owner.execute("INSERT INTO ledger_assets (id, scale) VALUES (%s, 2) ON CONFLICT DO NOTHING", [ASSET])
     outcomes = book_all(
         [
             Journal(

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from local.anvil import Anvil
 from local.demo_cases import CHAIN, COIN, Case, Cast, cases, reorged_case
+from local.demo_packets import SCOPES, Act, ActError, Guests
 from local.devchain import DevChain
 from local.process import StartError
 from local.processes import ROOT
@@ -245,10 +246,20 @@ class Demo:
             self.say("the payer's wallet sends the same transaction again")
             self.wait("it is credited again", lambda: self.state(case) == "credited", mine=True)
 
+    def packets(self) -> dict[tuple[str, str], int]:
+        """What it moved, by account and asset."""
+        scopes = [word for scope in SCOPES for word in ("--scope", scope)]
+        guests = Guests(self.stack.api_url, self._tallyrail("keys", "create", TENANT, *scopes).strip())
+        try:
+            show = self.console.print
+            return Act(guests, self.stack.env["REDIS_URL"], self.cast.token_asset, self.say, show).play()
+        finally:
+            guests.close()
+
     # --- the reckoning
 
-    def reckon(self) -> None:
-        """Compare every figure with what was paid. Raises DemoError at the first that differs."""
+    def reckon(self, moved: dict[tuple[str, str], int]) -> None:
+        """Compare every figure with what was paid and moved. Raises DemoError at the first that differs."""
         self.refresh()
         self.console.print(self.table())
         everything = self._cases
@@ -264,14 +275,16 @@ class Demo:
                 if case.booked:
                     key = (account, case.asset_of(self.cast))
                     expected[key] = expected.get(key, 0) + case.booked
+        for key, units in moved.items():
+            expected[key] = expected.get(key, 0) + units
         for (account, asset), units in expected.items():
             self._expect(f"{account} in {asset}", self.upstream.balances(account).get(asset), units)
         for case in everything:
             if case.state != "credited":
                 self._expect(f"{case.account}", self.upstream.balances(case.account), {})
-        for name in (reorged_case().name,):
-            history = [event["event"] for event in self.deposits[name]["history"]]
-            self._expect(f"reorgs in {name}'s history", history.count("reorged"), 1)
+        name = reorged_case().name
+        history = [event["event"] for event in self.deposits[name]["history"]]
+        self._expect(f"reorgs in {name}'s history", history.count("reorged"), 1)
         self.wait("Flower shows what runs", lambda: "tx_monitor.poll" in self._seen_by_flower())
         dead = self.upstream.get("/v1/jobs?status=dead")["jobs"]
         self._expect("dead letters", dead, [])
@@ -295,7 +308,7 @@ class Demo:
 
 
 def run(data: Path, *, keep: bool) -> None:
-    """Raises DemoError, StartError or an httpx error if it does not come out as it must."""
+    """Raises DemoError, ActError, StartError or an httpx error if it does not come out as it must."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     begin = time.monotonic()
     shutil.rmtree(data, ignore_errors=True)
@@ -320,7 +333,7 @@ def run(data: Path, *, keep: bool) -> None:
             try:
                 demo.payments()
                 demo.reorg()
-                demo.reckon()
+                demo.reckon(demo.packets())
             finally:
                 demo.upstream.close()
             console.print(f"Done in {time.monotonic() - begin:.1f} s.", highlight=False)
@@ -345,7 +358,7 @@ def main() -> int:
     data = chosen.data.absolute()
     try:
         run(data, keep=chosen.keep)
-    except (DemoError, StartError, httpx.HTTPError) as error:
+    except (DemoError, ActError, StartError, httpx.HTTPError) as error:
         print(f"make demo: {error}", file=sys.stderr)
         print(f"What the processes said: {data / 'run' / 'stack.log'}", file=sys.stderr)
         return 1

@@ -8,7 +8,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import pytest
 
 from core.hot.client import client
 from domain.claim import service as claims
+from domain.claim.hot import TICKET_MAX
 from local.postgres import Postgres
 from local.valkey import Valkey
 from tests.conftest import fresh_database, use
@@ -136,7 +136,8 @@ def test_rounds(postgres: Postgres, template: str, valkey: Valkey, tmp_path: Pat
     back()
 
 
-def race(house: Campaign, number: int) -> None:
+def race(house: Campaign, number: int) -> str:
+    """The packet."""
     units = 100_000 + number
     line = Line(house.port, house.key)
     users = [f"racer-{number}-{user}" for user in range(USERS)]
@@ -147,22 +148,23 @@ def race(house: Campaign, number: int) -> None:
         return packet, await rush(house.port, house.key, packet, users)
 
     packet, told = asyncio.run(go())
-    assert Counter(each["result"] for each in told) == {"won": SHARES, "empty": USERS - SHARES}
-    won = {user: each for user, each in zip(users, told, strict=True) if each["result"] == "won"}
+    results = Counter(each["result"] for each in told)
+    # On a busy machine an answer may come too late for whoever waited for it: asked again, he hears that he has won.
+    assert results["won"] + results["already_claimed"] == SHARES
+    assert results["empty"] == USERS - SHARES
+    won = {user: each for user, each in zip(users, told, strict=True) if each["result"] != "empty"}
     assert sorted(int(each["place"]) for each in won.values()) == list(range(1, SHARES + 1))
     assert sum(int(each["units"]) for each in won.values()) == units
     house.told.packets[packet] = units
     for user, each in won.items():
         house.told.shares[packet, user] = (int(each["place"]), int(each["units"]))
     house.check()
-    assert house.keys_of(packet)
-    wait_until(partial(forgotten, house, packet))
-
-
-def forgotten(house: Campaign, packet: str) -> bool:
-    """Redis has nothing of it. A job asks for that each second."""
-    claims.forget_closed()
-    return not house.keys_of(packet)
+    keys = house.keys_of(packet)
+    assert keys
+    claims.forget_closed()  # a job does it each second
+    for key in keys:  # by then nothing that was read of the packet while it was open may be loaded any more
+        assert 0 < client().ttl(key) <= 3 * TICKET_MAX.total_seconds()
+    return packet
 
 
 def test_two_thousand_at_once(house: Campaign) -> None:
@@ -174,5 +176,5 @@ def test_two_thousand_at_once(house: Campaign) -> None:
 @pytest.mark.timeout(600)
 def test_two_thousand_at_once_nine_more_times(house: Campaign) -> None:
     house.settle()
-    for number in range(1, 10):
-        race(house, number)
+    packets = [race(house, number) for number in range(1, 10)]
+    wait_until(lambda: not any(map(house.keys_of, packets)), timeout=60)

@@ -245,9 +245,13 @@ async def rush(port: int, key: str, packet: str, users: Sequence[str]) -> list[d
         await line.connect()
 
     async def claim(line: Line, user: str) -> dict[str, Any]:
-        status, said = await line.post(f"/v1/packets/{packet}/claims", {"user": user})
-        assert status == OK, (status, said)
-        return said
+        ends = asyncio.get_running_loop().time() + LATER
+        while True:
+            status, said = await line.post(f"/v1/packets/{packet}/claims", {"user": user})
+            if status == OK:
+                return said
+            assert status in (LOST, UNAVAILABLE) and asyncio.get_running_loop().time() < ends, (status, said)
+            await asyncio.sleep(0.1)
 
     try:
         return await asyncio.gather(*map(claim, lines, users))

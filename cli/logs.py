@@ -18,7 +18,11 @@ class _StandardError:
 def configure() -> None:
     """Warnings and worse. The rest is for the logs of processes that run."""
     structlog.configure(
-        processors=[structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)],
+        processors=[
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            )
+        ],
         wrapper_class=structlog.make_filtering_bound_logger("warning"),
         logger_factory=lambda *_: _StandardError(),
         cache_logger_on_first_use=False,

@@ -19,6 +19,8 @@ from redis.connection import parse_url
 from core.hot.client import TIMEOUT_S
 
 CRLF = b"\r\n"
+GRACE_S = 0.05
+"""For an answer that is there already, and not read because this process was busy."""
 SLOTS = 16_384
 
 
@@ -82,6 +84,7 @@ class Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._data = b""
+        self._sent = 0
         self._waiting: deque[tuple[int, list[Any], Done, asyncio.TimerHandle]] = deque()
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
@@ -92,7 +95,8 @@ class Wire(asyncio.Protocol):
     def send(self, data: bytes, replies: int, done: Done) -> None:
         """Only while it is up. From here on it isn't known whether the server has read it, until it answers."""
         transport = cast("asyncio.Transport", self._transport)
-        timer = self._loop.call_later(TIMEOUT_S, self.abort)
+        self._sent += 1
+        timer = self._loop.call_later(TIMEOUT_S, self._look_once_more, self._sent)
         self._waiting.append((replies, [], done, timer))
         transport.write(data)
 
@@ -111,6 +115,14 @@ class Wire(asyncio.Protocol):
         if replies is None:
             raise ConnectionError("the connection was lost")
         return replies[0]
+
+    def _look_once_more(self, number: int) -> None:
+        # It may be this loop that was late, with the answer there and not read yet.
+        self._loop.call_later(GRACE_S, self._give_up, number)
+
+    def _give_up(self, number: int) -> None:
+        if self._sent - len(self._waiting) < number:
+            self.abort()
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -50,6 +50,7 @@ def _pool(*, connections: int | None = None, **options: Any) -> Engine:
         pool_timeout=10,
         pool_pre_ping=False,  # a lost connection fails one step, which its job repeats; a ping would tax every step
         pool_use_lifo=True,
+        use_native_hstore=False,  # we have none; looking for it costs each process a round trip
         connect_args={
             "application_name": "tallyrail",
             "options": f"-c role={APP_ROLE} -c timezone=UTC -c idle_in_transaction_session_timeout=60000",
@@ -123,7 +124,10 @@ def direct() -> Iterator[Direct]:
     """Like `single_statement`, without SQLAlchemy's share of the work, about 60 us of CPU. Raises the same errors."""
     with _making:
         pool = _direct_engine()
-    pooled = pool.raw_connection()
+    try:
+        pooled = pool.raw_connection()
+    except psycopg.Error as error:
+        raise DBAPIError.instance(None, None, error, psycopg.Error) from error
     driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
     try:
         yield Direct(driver)

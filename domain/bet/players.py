@@ -8,6 +8,7 @@ from uuid import UUID
 
 from core.errors import InvalidRequestError
 from core.hot.keys import shard_of
+from core.hot.settings import hot as settings
 
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A segment of an account's code."""
@@ -54,11 +55,12 @@ class Player:
 
 def player(tenant: str, user: str, asset: str) -> Player:
     """Raises InvalidRequestError for a user or asset that can't be."""
-    return _player(tenant, user, asset)
+    return _player(tenant, user, asset, settings().shards)
 
 
 @lru_cache(maxsize=50_000)
-def _player(tenant: str, user: str, asset: str) -> Player:
+def _player(tenant: str, user: str, asset: str, _shards: int) -> Player:
+    # Where he is decided is remembered with him, and depends on how many shards there are.
     if not USER.fullmatch(user):
         raise InvalidRequestError(f"{user[:80]!r} is no user", field="user")
     if not ASSET.fullmatch(asset):

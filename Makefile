@@ -23,7 +23,7 @@ demo: setup ## Real deposits on a real chain, checked to the last unit (ARGS=--k
 	@$(RUN) -m local.demo $(ARGS)
 
 test: setup ## All tests but the long campaigns
-	@.venv/bin/pytest -n $(TESTS_AT_ONCE) --dist loadfile -m "not faults and not soak"
+	@.venv/bin/pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not faults and not soak"
 
 check: setup ## Format, lint, types, import rules, migrations, generated files
 	@$(RUN) -m local.check

@@ -303,6 +303,7 @@ def test_suspended_deposits_are_counted_also_when_they_are_final(desk: Desk) -> 
 @pytest.mark.parametrize("remembered", [True, False])
 def test_a_transaction_past_its_own_end_expires_before_the_deadline(desk: Desk, remembered: bool) -> None:
     set_policy(CHAIN, reorg_depth=0)
+    desk.dev.mine(10)
     deposit = desk.by_hash(NEVER)
     head = desk.reader.head()
     until = head.latest.time - timedelta(seconds=1)
@@ -317,6 +318,7 @@ def test_a_transaction_past_its_own_end_expires_before_the_deadline(desk: Desk, 
         until = before.latest.time
         seen = recorded(ChainTx(NEVER, TxStatus.MEMPOOL, valid_until=until), before)
         assert (seen.state, seen.tx_valid_until) == ("watching", until)
+        desk.dev.rpc("evm_increaseTime", 5)  # the node makes many blocks in one second
         desk.dev.mine(5)
         found = recorded(ChainTx(NEVER, TxStatus.MISSING), desk.reader.head())
     else:

@@ -31,7 +31,7 @@ def test_a_cluster_decides_and_loses_a_server(cluster: Cluster, fleet: Fleet, tm
     lab.loader()
     lab.await_open()
     lab.await_more(300)
-    assert len({row.shard for row in lab.rows()}) >= 3
+    assert len({row.shard for row in lab.rows()}) > 1
     lab.check()
     before = lab.now().number
     cluster.kill(1)

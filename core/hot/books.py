@@ -27,9 +27,10 @@ log = structlog.stdlib.get_logger(__name__)
 PARKED_IN_A_ROW_MAX = 20
 """Events that fail one after the other. Beyond, it isn't the events that are wrong."""
 
+# A process that is frozen here, with the shards locked, must not keep the others from them for long.
 _LOCK = text(
     """
-    SELECT shard, applied_seq FROM hot_shards
+    SELECT shard, applied_seq, set_config('idle_in_transaction_session_timeout', '5s', true) FROM hot_shards
     WHERE generation = :generation AND shard = ANY(:shards) AND (cast(:owner AS text) IS NULL OR owner = :owner)
     ORDER BY shard FOR UPDATE
     """

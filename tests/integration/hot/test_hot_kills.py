@@ -41,8 +41,10 @@ def test_a_frozen_sync_process_does_no_harm(busy: Lab) -> None:
     busy.sync("other")
     wait_until(lambda: len(busy.owners()) == 2)
     busy.freeze("sync")
-    wait_until(lambda: len(busy.owners()) == 1)
-    busy.thaw("sync")
+    try:
+        wait_until(lambda: len(busy.owners()) == 1)
+    finally:
+        busy.thaw("sync")
     busy.await_more(200)
     assert busy.now() == before
 

@@ -9,8 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from local.postgres import Postgres
 from local.valkey import Valkey
+
+# Standard output is for figures: what our code says as it works stays out of it.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
 
 ROOT = Path(__file__).parent.parent
 

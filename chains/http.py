@@ -14,11 +14,11 @@ from typing import Any
 
 import httpx
 
-from chains.deadline import Deadline
 from chains.endpoint import ANSWER_BYTES_MAX, ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Endpoint
 from chains.errors import RefusedError, TooLongError
 from chains.fit import Fit
 from config.assets import Node
+from core.deadline import Deadline
 from core.errors import TransientError
 
 Call = tuple[str, Sequence[Any]]

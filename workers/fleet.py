@@ -18,5 +18,6 @@ FLEET = (
     # Prefork, because a time limit can only end a process, and because a killed child harms no other.
     Group("claims", ("claim_sync",), pool="prefork", concurrency=1),
     Group("chains", ("tx_monitor",), pool="prefork", concurrency=2),
+    Group("fiat", ("fiat_webhook",), pool="prefork", concurrency=2),
     Group("maintenance", ("maintenance",), pool="prefork", concurrency=1),
 )

@@ -51,6 +51,10 @@ class Scope(StrEnum):
     BETS_WRITE = "bets:write"
     FAIRNESS_READ = "fairness:read"
     FAIRNESS_WRITE = "fairness:write"
+    FIAT_PAYMENTS_READ = "fiat_payments:read"
+    FIAT_PAYMENTS_WRITE = "fiat_payments:write"
+    QUOTES_WRITE = "quotes:write"
+    RATES_READ = "rates:read"
 
     @property
     def on_request(self) -> bool:

@@ -1,10 +1,49 @@
-"""Which gateways a deployment has. Adapters are imported when they are first asked for."""
+"""Which gateways a deployment has. Adapters are imported when they are first asked for: some bring a whole SDK."""
 
+import os
 from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from types import MappingProxyType
 
+from core.errors import PermanentError
+from providers.fiat import settings
 from providers.fiat.base import Gateway
+from providers.fiat.settings import GatewaySettings, RazorpaySettings, StripeSettings
+
+GATEWAYS: Mapping[str, tuple[type[GatewaySettings], str]] = {
+    "razorpay": (RazorpaySettings, "providers.fiat.razorpay:RazorpayGateway"),
+    "stripe": (StripeSettings, "providers.fiat.stripe:StripeGateway"),
+}
+"""Name -> its settings, and the module and class that is made of them."""
 
 
+@cache
 def gateways() -> Mapping[str, Gateway]:
-    """By name, those whose credentials are set."""
-    return {}
+    """By name, those whose credentials are set. Raises ValueError with what is wrong in a gateway's settings."""
+    return MappingProxyType({name: _made(name) for name, (kind, _) in GATEWAYS.items() if settings.of(kind).configured})
+
+
+def get(name: str) -> Gateway:
+    """Raises PermanentError if there is no such gateway, or it has no credentials here."""
+    found = gateways().get(name)
+    if found is None:
+        raise PermanentError(f"no gateway {name!r} is configured here")
+    return found
+
+
+def _made(name: str) -> Gateway:
+    kind, place = GATEWAYS[name]
+    module, _, adapter = place.partition(":")
+    gateway: Gateway = getattr(import_module(module), adapter)(settings.of(kind))
+    return gateway
+
+
+def reload() -> None:
+    """Forget the gateways and what was read of their settings."""
+    settings.reload()
+    gateways.cache_clear()
+
+
+# Open connections can't be shared with a forked worker process.
+os.register_at_fork(after_in_child=gateways.cache_clear)

@@ -21,18 +21,20 @@ ROWS = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \| [^|]* \|$", PAGE, flags=r
 
 
 def modules() -> list[ModuleType]:
-    """config.settings, those of the hot store, and those of slices of the domain that have some of their own."""
-    slices = sorted(path.parent.name for path in (ROOT / "domain").glob("*/settings.py"))
-    return [settings, hot, *(importlib.import_module(f"domain.{name}.settings") for name in slices)]
+    """config.settings, those of the hot store, and those that slices of the domain and kinds of providers have."""
+    paths = sorted(path for folder in ("domain", "providers") for path in (ROOT / folder).glob("*/settings.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    return [settings, hot, *(importlib.import_module(name) for name in names)]
 
 
 def fields() -> dict[str, FieldInfo]:
-    """Every environment variable that we read."""
+    """Every environment variable that we read. A class that others are made of reads none itself."""
     classes = [
         each
         for module in modules()
         for each in vars(module).values()
         if isinstance(each, type) and issubclass(each, BaseSettings) and each.__module__ == module.__name__
+        if not each.__subclasses__()
     ]
     assert classes
     return {

@@ -1,6 +1,6 @@
-"""What doubles of fiat gateways share: a server that speaks the provider's wire format, payers, and what goes wrong.
+"""What doubles of fiat gateways share: a server, payers, webhooks, and what goes wrong.
 
-A double keeps state as its provider does. Tests act as its payers and its bank (`pay`, `refund_outside`, `charge_back`),
+A double keeps state as its provider does. Tests act as its payers and its bank (`pay`, `refund_outside`, `dispute`),
 take what it would send as webhooks from `outbox`, in any order and number, and make its next calls go wrong
 (`upset`) with faults of this module or of tests.support.faulty: slow, hanging, saying, hangs_up, dies, html, garbage.
 """

@@ -4,13 +4,16 @@ connect errors, full pools, 429                          TransientError        p
 read and write errors and timeouts, 5xx, 408, 409, 3xx   OutcomeUnknownError   may have been done
 other 4xx                                                RefusedError          proven refused
 
+A read can't have done anything, so where a write would be unknown a read is transient. An address that is none, or a
+header that can't be sent, is a PermanentError.
+
 One request is one try: retries are a job's. Nothing of a URL's query, a header or a body gets into a message.
 """
 
 import json
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -43,17 +46,23 @@ class RefusedError(PermanentError):
 @dataclass(frozen=True, slots=True)
 class Reply:
     status: int
-    headers: httpx.Headers
-    body: bytes
+    headers: httpx.Headers = field(repr=False)
+    body: bytes = field(repr=False)
     place: str
     """Method, host and path, for messages."""
+    of_read: bool = False
+    """Asking again is safe, whatever is wrong with it."""
 
     def json(self) -> Any:
-        """Numbers with a point come as their text, so that no amount ever is a float. Raises OutcomeUnknownError."""
+        """Numbers with a point come as their text, so that no amount ever is a float.
+
+        Raises OutcomeUnknownError if it is no JSON, TransientError if it was read.
+        """
         try:
             return json.loads(self.body, parse_float=str, parse_constant=_no_number)
         except (ValueError, RecursionError):
-            raise OutcomeUnknownError(f"{self.place} answered {self.status} with something that is no JSON") from None
+            kind = TransientError if self.of_read else OutcomeUnknownError
+            raise kind(f"{self.place} answered {self.status} with something that is no JSON") from None
 
 
 def _no_number(word: str) -> Any:
@@ -109,10 +118,13 @@ class HttpClient:
 
         Raises TransientError, OutcomeUnknownError, RefusedError.
         """
-        place = f"{method} {self._host}{path}"
-        request = self._client.build_request(
-            method, self._base + path, params=params, content=content, data=form, headers=headers
-        )
+        place = f"{method} {self._host}{path.partition('?')[0]}"
+        try:
+            request = self._client.build_request(
+                method, self._base + path, params=params, content=content, data=form, headers=headers
+            )
+        except (httpx.InvalidURL, ValueError, TypeError) as error:  # UnicodeError is a ValueError, and quotes a header
+            raise PermanentError(f"{place} can't be asked: {type(error).__name__}") from None
         try:
             with self._deadline.within(self._answer_timeout):
                 response = self._client.send(request, stream=True)
@@ -122,7 +134,7 @@ class HttpClient:
                     response.close()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             raise TransientError(f"{place} can't be reached: {type(error).__name__}") from None
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        except httpx.UnsupportedProtocol as error:
             raise PermanentError(f"{place} is no address: {type(error).__name__}") from None
         except (httpx.HTTPError, httpx.StreamError, _TooLongError) as error:
             raise OutcomeUnknownError(f"{place} gave no whole answer: {type(error).__name__}") from None
@@ -133,7 +145,7 @@ class HttpClient:
     ) -> Reply:
         """A GET that changes nothing, so that asking again is always safe. Raises TransientError, RefusedError."""
         try:
-            return self.send("GET", path, params=params, headers=headers)
+            return replace(self.send("GET", path, params=params, headers=headers), of_read=True)
         except OutcomeUnknownError as error:
             raise TransientError(str(error)) from None
 

@@ -4,10 +4,10 @@ from uuid import UUID
 
 from chains import registry
 from domain.deposit import service
-from domain.rates.service import rate_at
+from domain.rates.service import rate_for
 from tasks.base import task, worker_name
 
-service.use_rates(rate_at)
+service.use_rates(rate_for)
 
 
 @task("tx_monitor.look")

@@ -44,14 +44,15 @@ def test_what_was_known_of_a_moment_is_the_newest_before_it_that_is_not_too_old(
         told(price, minutes)
     with transaction() as session:
 
-        def known(minutes: int, **fields: timedelta) -> str | None:
-            found = rates.rate_at(session, ETH, USD, now - timedelta(minutes=minutes), **fields)
+        def known(minutes: int) -> str | None:
+            found = rates.rate_at(session, ETH, USD, now - timedelta(minutes=minutes))
             return None if found is None else rates.price(found)
 
         assert [known(minutes) for minutes in (0, 10, 11, 20, 29, 30, 31)] == ["4", "4", "2", "2", "1", "1", None]
-        assert known(0, age_max=timedelta(minutes=10)) == "4"
-        assert known(0, age_max=timedelta(minutes=9)) is None
-        assert rates.rate_at(session, USD, ETH, now) is None
+        assert known(-4) == "4"
+        assert known(-5) is None  # it was set for a quarter of an hour
+        inverse = rates.rate_at(session, USD, ETH, now)
+        assert inverse is not None and inverse.fraction == 10**18 // 400
 
 
 def test_what_money_was_judged_by_cannot_be_rewritten(cli: Cli) -> None:

@@ -122,7 +122,7 @@ def test_a_payment_that_is_merely_short_takes_its_deposit(desk: Desk) -> None:
 @pytest.fixture(autouse=True)
 def _rates() -> None:
     """As a worker does it."""
-    service.use_rates(rates.rate_at)
+    service.use_rates(rates.rate_for)
 
 
 def set_rate(price: str, at: datetime) -> None:
@@ -133,7 +133,7 @@ def set_rate(price: str, at: datetime) -> None:
             session,
             rates.AssetRate(
                 asset=COIN, currency=USD, numerator=numerator, denominator=denominator,
-                observed_at=at, source="an exchange", actor="ann",
+                observed_at=at, expires_at=at + timedelta(minutes=15), source="an exchange", actor="ann",
             ),
         )  # fmt: skip
 

@@ -65,12 +65,21 @@ OWED = Rule(Kind.ASSET, floor=0)  # what they owe us; below zero we would owe th
 HELD = Rule(Kind.LIABILITY)
 # No floor: the chain is the truth there, and the books must be able to be behind it.
 CUSTODY = Rule(Kind.ASSET, stripes=STRIPES)
+# Nor here: a gateway may take back more than it owes us at the moment.
+GATEWAY = Rule(Kind.ASSET, stripes=STRIPES)
 SUSPENSE = Rule(Kind.LIABILITY, stripes=STRIPES)
 FEES = Rule(Kind.INCOME, stripes=STRIPES)
 ROUNDING = Rule(Kind.INCOME, stripes=STRIPES)
+GATEWAY_FEES = Rule(Kind.EXPENSE, stripes=STRIPES)
 CLEARING = Rule(Kind.EQUITY, stripes=STRIPES)
 BETS = Rule(Kind.INCOME, stripes=STRIPES)
-OURS = {"house:fees": FEES, "house:rounding": ROUNDING, "house:bets": BETS, "clearing:fx": CLEARING}
+OURS = {
+    "house:fees": FEES,
+    "house:rounding": ROUNDING,
+    "house:gateway_fees": GATEWAY_FEES,
+    "house:bets": BETS,
+    "clearing:fx": CLEARING,
+}
 
 
 @lru_cache(maxsize=10_000)
@@ -88,6 +97,8 @@ def rule(code: str) -> Rule:
             return AVAILABLE
         case ["custody", _, _]:
             return CUSTODY
+        case ["gateway", _]:
+            return GATEWAY
         case ["suspense", _]:
             return SUSPENSE
         case _ if code in OURS:
@@ -135,6 +146,26 @@ def custody(chain: str) -> str:
 def deposit_suspense() -> str:
     """Deposits that arrived but don't fit what was asked for; a person decides where they go."""
     return "suspense:deposits"
+
+
+def bank(currency: str) -> str:
+    """What lies in our bank account of a currency, `USD` of `iso4217:USD`."""
+    return f"custody:bank:{currency.rpartition(':')[2]}"
+
+
+def gateway(provider: str) -> str:
+    """What a gateway has taken from payers and has not yet paid out to us."""
+    return f"gateway:{provider}"
+
+
+def gateway_fees() -> str:
+    """What gateways keep of the payments that they take."""
+    return "house:gateway_fees"
+
+
+def payment_suspense() -> str:
+    """Payments that a gateway took and that nobody is credited with yet."""
+    return "suspense:payments"
 
 
 def fees() -> str:

@@ -1,0 +1,225 @@
+"""Every SELECT and lock of payments by card, bank and wallet."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from core.breaks import OPEN, Break
+from domain.fiat_payment.models import (
+    FiatAttempt,
+    FiatGateway,
+    FiatPayment,
+    FiatPaymentEvent,
+    FiatRefund,
+    FiatSettlementLine,
+)
+from domain.fiat_payment.states import OPEN_REFUNDS, AttemptState, PaymentState, RefundState
+
+
+def get(session: Session, payment_id: UUID, *, tenant: str | None = None) -> FiatPayment | None:
+    payment = session.get(FiatPayment, payment_id)
+    return payment if payment is not None and tenant in (None, payment.tenant) else None
+
+
+def lock(session: Session, payment_id: UUID) -> FiatPayment | None:
+    return session.scalars(
+        select(FiatPayment).where(FiatPayment.id == payment_id).with_for_update(),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+
+
+def find(session: Session, *, provider: str, reference: UUID | None, provider_ref: str | None) -> FiatPayment | None:
+    """By our reference, else by the provider's."""
+    of_provider = select(FiatPayment).where(FiatPayment.provider == provider)
+    if reference is not None:
+        found = session.scalars(of_provider.where(FiatPayment.id == reference)).one_or_none()
+        if found is not None:
+            return found
+    if provider_ref is None:
+        return None
+    return session.scalars(of_provider.where(FiatPayment.provider_ref == provider_ref)).one_or_none()
+
+
+def page(
+    session: Session,
+    *,
+    tenant: str | None,
+    state: PaymentState | None,
+    account: str | None,
+    held: bool,
+    before: UUID | None,
+    limit: int,
+) -> Sequence[FiatPayment]:
+    query = select(FiatPayment).order_by(FiatPayment.id.desc()).limit(limit)
+    if tenant is not None:
+        query = query.where(FiatPayment.tenant == tenant)
+    if state is not None:
+        query = query.where(FiatPayment.state == state)
+    if account is not None:
+        query = query.where(FiatPayment.account == account)
+    if held:
+        query = query.where(FiatPayment.hold_reason.is_not(None))
+    if before is not None:
+        query = query.where(FiatPayment.id < before)
+    return session.scalars(query).all()
+
+
+def history(session: Session, payment_id: UUID) -> Sequence[FiatPaymentEvent]:
+    """Oldest first."""
+    return session.scalars(
+        select(FiatPaymentEvent).where(FiatPaymentEvent.payment_id == payment_id).order_by(FiatPaymentEvent.id)
+    ).all()
+
+
+def attempts(session: Session, payment_id: UUID) -> Sequence[FiatAttempt]:
+    """Oldest first. Read anew: another run may have written one."""
+    return session.scalars(
+        select(FiatAttempt).where(FiatAttempt.payment_id == payment_id).order_by(FiatAttempt.number),
+        execution_options={"populate_existing": True},
+    ).all()
+
+
+# --- looking at the provider -----------------------------------------------------------------------------------------
+
+
+def lock_due(session: Session, *, now: datetime, limit: int) -> Sequence[FiatPayment]:
+    """Oldest first. Rows another worker holds are skipped, not waited for."""
+    return session.scalars(
+        select(FiatPayment)
+        .where(FiatPayment.next_look_at <= now)
+        .order_by(FiatPayment.next_look_at, FiatPayment.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def waiting(session: Session, *, limit: int) -> Sequence[UUID]:
+    """Paid ones that wait for a rate, the one that has waited longest first."""
+    return session.scalars(
+        select(FiatPayment.id).where(FiatPayment.waits_for.is_not(None)).order_by(FiatPayment.waits_since).limit(limit)
+    ).all()
+
+
+def is_due(session: Session, *, now: datetime) -> bool:
+    due = select(FiatPayment.id).where(or_(FiatPayment.next_look_at <= now, FiatPayment.waits_for.is_not(None)))
+    return session.scalar(due.limit(1)) is not None
+
+
+# --- refunds ---------------------------------------------------------------------------------------------------------
+
+
+def get_refund(session: Session, refund_id: UUID) -> FiatRefund | None:
+    return session.get(FiatRefund, refund_id)
+
+
+def lock_refund(session: Session, refund_id: UUID) -> FiatRefund | None:
+    return session.scalars(
+        select(FiatRefund).where(FiatRefund.id == refund_id).with_for_update(),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+
+
+def refunds(session: Session, payment_id: UUID) -> Sequence[FiatRefund]:
+    """Oldest first."""
+    return session.scalars(select(FiatRefund).where(FiatRefund.payment_id == payment_id).order_by(FiatRefund.id)).all()
+
+
+def holding_refunds(session: Session, payment_id: UUID) -> Sequence[FiatRefund]:
+    """Those that keep their owner from spending the money, oldest first."""
+    return session.scalars(
+        select(FiatRefund)
+        .where(FiatRefund.payment_id == payment_id, FiatRefund.hold_id.is_not(None))
+        .order_by(FiatRefund.id)
+        .with_for_update()
+    ).all()
+
+
+def open_refunds(session: Session, payment_id: UUID) -> Sequence[FiatRefund]:
+    return session.scalars(
+        select(FiatRefund)
+        .where(FiatRefund.payment_id == payment_id, FiatRefund.state.in_(OPEN_REFUNDS))
+        .order_by(FiatRefund.id)
+    ).all()
+
+
+# --- gateways --------------------------------------------------------------------------------------------------------
+
+
+def gateways(session: Session) -> Sequence[FiatGateway]:
+    return session.scalars(select(FiatGateway).order_by(FiatGateway.name)).all()
+
+
+def is_frozen_by_others(session: Session, payment: FiatPayment) -> bool:
+    """Another payment's return is why the account is frozen."""
+    other = select(FiatPayment.id).where(
+        FiatPayment.tenant == payment.tenant,
+        FiatPayment.account == payment.account,
+        FiatPayment.credited_asset == payment.credited_asset,
+        FiatPayment.freezes,
+        FiatPayment.id != payment.id,
+    )
+    return session.scalar(other.limit(1)) is not None
+
+
+# --- settlement ------------------------------------------------------------------------------------------------------
+
+
+def settled(session: Session, payment_id: UUID, kind: str) -> tuple[int, int]:
+    """Units and fees of the lines of this kind that were matched with the payment."""
+    row = session.execute(
+        select(
+            func.coalesce(func.sum(FiatSettlementLine.units), 0),
+            func.coalesce(func.sum(FiatSettlementLine.fee_units), 0),
+        ).where(
+            FiatSettlementLine.payment_id == payment_id,
+            FiatSettlementLine.kind == kind,
+            FiatSettlementLine.state == "matched",
+        )
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def count_live(session: Session) -> dict[str, int]:
+    """Those that may still become something, by state. Credited ones are not counted: there is no end of them."""
+    live = (PaymentState.CREATED, PaymentState.PENDING, PaymentState.PAID, PaymentState.DISPUTED)
+    found = dict.fromkeys(map(str, live), 0)
+    rows = session.execute(
+        select(FiatPayment.state, func.count())
+        .where(FiatPayment.state.in_([str(state) for state in live]))
+        .group_by(FiatPayment.state)
+    )
+    return found | {row[0]: row[1] for row in rows}
+
+
+def count_held(session: Session) -> dict[str, int]:
+    rows = session.execute(
+        select(FiatPayment.hold_reason, func.count())
+        .where(FiatPayment.hold_reason.is_not(None))
+        .group_by(FiatPayment.hold_reason)
+    )
+    return {str(row[0]): row[1] for row in rows}
+
+
+def oldest_unknown(session: Session) -> datetime | None:
+    """When the order or refund was asked for that nobody has known the outcome of for longest."""
+    open_states = (AttemptState.ASKING, AttemptState.UNKNOWN)
+    orders = session.scalar(select(func.min(FiatAttempt.asked_at)).where(FiatAttempt.state.in_(open_states)))
+    unknown = (RefundState.ASKING, RefundState.UNKNOWN)
+    refunds = session.scalar(select(func.min(FiatRefund.asked_at)).where(FiatRefund.state.in_(unknown)))
+    return min((at for at in (orders, refunds) if at is not None), default=None)
+
+
+def oldest_waiting(session: Session) -> datetime | None:
+    return session.scalar(select(func.min(FiatPayment.waits_since)).where(FiatPayment.waits_for.is_not(None)))
+
+
+def open_breaks(session: Session, subject: str, kinds: Collection[str]) -> Sequence[UUID]:
+    return session.scalars(
+        select(Break.id).where(Break.subject == subject, Break.kind.in_(kinds), Break.state == OPEN)
+    ).all()

@@ -99,6 +99,44 @@ class RazorpaySettings(GatewaySettings):
     base_url: BaseUrl = "https://api.razorpay.com"
 
 
+class FlutterwaveSettings(GatewaySettings):
+    model_config = fiat_config("FLUTTERWAVE")
+    credentials = ("secret_key",)
+
+    secret_key: SecretStr | None = None
+    """`FLWSECK-...` of the v3 API."""
+    base_url: BaseUrl = "https://api.flutterwave.com"
+
+
+class UnlimitSettings(GatewaySettings):
+    model_config = fiat_config("UNLIMIT")
+    credentials = ("terminal_code", "password")
+
+    terminal_code: SecretStr | None = None
+    password: SecretStr | None = None
+    """The terminal's. The callback secret is one of WEBHOOK_SECRETS."""
+    base_url: BaseUrl = "https://cardpay.com"
+
+
+class AlchemyPaySettings(GatewaySettings):
+    model_config = fiat_config("ALCHEMY_PAY")
+    credentials = ("app_id", "app_secret", "address")
+
+    app_id: SecretStr | None = None
+    app_secret: SecretStr | None = None
+    """Signs our requests and their webhooks: it is also one of WEBHOOK_SECRETS."""
+    address: SecretStr | None = None
+    """Of ours: where they send what payers buy. Never a payer's."""
+    crypto: str = Field(default="USDT", pattern=r"^[A-Za-z0-9.]{1,20}$")
+    network: str = Field(default="TRX", pattern=r"^[A-Za-z0-9_]{1,20}$")
+    """In their network codes."""
+    pay_way_code: str = Field(default="10001", pattern=r"^[0-9]{1,10}$")
+    """In their payment method codes. 10001: card."""
+    country: str | None = Field(default=None, pattern=r"^[A-Z]{2}$")
+    """The payers' country, where the payment method needs one."""
+    base_url: BaseUrl = "https://openapi.alchemypay.org"
+
+
 @cache
 def of(kind: type[GatewaySettings]) -> GatewaySettings:
     return kind()

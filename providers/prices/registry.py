@@ -1,10 +1,37 @@
 """Which sources of prices a deployment asks. Adapters are imported when they are first asked for."""
 
+import importlib
 from collections.abc import Sequence
+from functools import cache
 
+from core.errors import PermanentError
 from providers.prices.base import Source
+from providers.prices.settings import prices as settings
+
+# ccxt takes two seconds and 80 MB to import: only a process that asks for prices pays for it.
+ADAPTERS = {
+    "binance": "providers.prices.binance:Binance",
+    "coinbase": "providers.prices.coinbase:Coinbase",
+    "coingecko": "providers.prices.coingecko:CoinGecko",
+}
 
 
+def get(name: str) -> Source:
+    """A new one. Raises PermanentError for a name that stands for none."""
+    if name not in ADAPTERS:
+        raise PermanentError(f"PRICE_SOURCES names {name[:80]!r}; there are {', '.join(ADAPTERS)}")
+    module, adapter = ADAPTERS[name].split(":")
+    made: Source = getattr(importlib.import_module(module), adapter)(settings())
+    return made
+
+
+@cache
 def sources() -> Sequence[Source]:
-    """Those that PRICE_SOURCES names."""
-    return ()
+    """Those that PRICE_SOURCES names, made once a process."""
+    return tuple(get(name) for name in settings().sources or ())
+
+
+def reload() -> None:
+    """Forget what was read, for tests that change the environment."""
+    settings.cache_clear()
+    sources.cache_clear()

@@ -74,11 +74,15 @@ class Double(abc.ABC):
     """One that it takes, such as `iso4217:USD`. It takes `other_currency` too."""
     other_currency: ClassVar[str]
     units: ClassVar[int] = 125_00
+    units_refused: ClassVar[int] = 1
+    """So few that the provider refuses to ask anybody for them."""
     secrets: ClassVar[tuple[str, ...]]
     """Credentials that the adapter has: must not be seen anywhere but in its requests."""
     webhook_secret: ClassVar[bytes]
     charges_back: ClassVar[bool] = True
     """`find` tells of disputes."""
+    refunds_fail: ClassVar[bool] = False
+    """`fail_refunds` is there."""
     partial_refunds: ClassVar[bool] = True
     page_max: int = 100
     """Rows that it tells of at once: less, and lists have several pages."""
@@ -90,6 +94,8 @@ class Double(abc.ABC):
         self.outbox: list[Webhook] = []
         self.traffic = Traffic()
         self.start = datetime.now(UTC) - timedelta(minutes=1)
+        self.paid_out: dict[str, int] = {}
+        """Settlement -> units that reached our bank, of those that `settle` made, where the provider says it."""
         self._http = HttpServer(self._answer)
 
     def __enter__(self) -> Self:
@@ -159,6 +165,10 @@ class Double(abc.ABC):
     @abc.abstractmethod
     def finish_refunds(self) -> None:
         """Refunds that are under way reach their payers."""
+
+    def fail_refunds(self) -> None:
+        """Refunds that are under way come back to us."""
+        raise NotImplementedError
 
     def dispute(self, reference: str) -> None:
         """The payer's bank asks for the whole payment back."""

@@ -132,3 +132,12 @@ def _at_quote(payment: FiatPayment, moment: conversions.Rate) -> Credit | HoldRe
     )
     spread, remainder = payment.quote_spread or 0, payment.quote_remainder or 0
     return Credit(payment.units, 0, spread, remainder, payment.quote_units_out, payment.credit_asset, rate)
+
+
+def has_rate(session: Session, given: str, got: str) -> bool:
+    """Whether a payment that waits for this rate could go on."""
+    try:
+        _rater(session, given, got)
+    except TransientError:
+        return False
+    return True

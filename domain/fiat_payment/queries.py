@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.breaks import OPEN, Break
@@ -41,6 +41,14 @@ def find(session: Session, *, provider: str, reference: UUID | None, provider_re
     if provider_ref is None:
         return None
     return session.scalars(of_provider.where(FiatPayment.provider_ref == provider_ref)).one_or_none()
+
+
+def uuid_of(reference: str | None) -> UUID | None:
+    """Our reference as the id that it is; None for what is none of ours."""
+    try:
+        return None if reference is None else UUID(reference)
+    except ValueError:
+        return None
 
 
 def page(
@@ -96,11 +104,38 @@ def lock_due(session: Session, *, now: datetime, limit: int) -> Sequence[FiatPay
     ).all()
 
 
-def waiting(session: Session, *, limit: int) -> Sequence[UUID]:
-    """Paid ones that wait for a rate, the one that has waited longest first."""
+def waiting_pairs(session: Session) -> Sequence[tuple[str, str]]:
+    """What those that wait for a rate are to be converted from, and into."""
+    rows = session.execute(
+        select(FiatPayment.paid_currency, FiatPayment.credit_asset).where(FiatPayment.waits_for.is_not(None)).distinct()
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def waiting(session: Session, pairs: Collection[tuple[str, str]], *, limit: int) -> Sequence[UUID]:
+    """Those that wait for these rates, the one that has waited longest first."""
     return session.scalars(
-        select(FiatPayment.id).where(FiatPayment.waits_for.is_not(None)).order_by(FiatPayment.waits_since).limit(limit)
+        select(FiatPayment.id)
+        .where(
+            FiatPayment.waits_for.is_not(None),
+            tuple_(FiatPayment.paid_currency, FiatPayment.credit_asset).in_(list(pairs)),
+        )
+        .order_by(FiatPayment.waits_since)
+        .limit(limit)
     ).all()
+
+
+def with_open_refunds(session: Session, payment_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the payments with a refund under way."""
+    if not payment_ids:
+        return set()
+    return set(
+        session.scalars(
+            select(FiatRefund.payment_id).where(
+                FiatRefund.payment_id.in_(payment_ids), FiatRefund.state.in_(OPEN_REFUNDS)
+            )
+        )
+    )
 
 
 def is_due(session: Session, *, now: datetime) -> bool:
@@ -180,6 +215,21 @@ def settled(session: Session, payment_id: UUID, kind: str) -> tuple[int, int]:
         )
     ).one()
     return int(row[0]), int(row[1])
+
+
+def lock_unmatched(session: Session, provider: str, *, after: UUID, limit: int) -> Sequence[FiatSettlementLine]:
+    """Lines that fit nothing yet, oldest first."""
+    return session.scalars(
+        select(FiatSettlementLine)
+        .where(
+            FiatSettlementLine.provider == provider,
+            FiatSettlementLine.state == "unmatched",
+            FiatSettlementLine.id > after,
+        )
+        .order_by(FiatSettlementLine.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

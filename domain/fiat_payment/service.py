@@ -1,31 +1,98 @@
 """Payments by card, bank and wallet: what other parts of the platform may ask for. The steps are beside this module."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from core import clock
 from domain.fiat_payment import queries
+from domain.fiat_payment.conversion import MomentRate, use_rates
+from domain.fiat_payment.creating import Conversions, NewFiatPayment, create
+from domain.fiat_payment.gateways import is_down
+from domain.fiat_payment.gateways import refresh as refresh_gateways
 from domain.fiat_payment.holding import let_through
-from domain.fiat_payment.models import FiatPayment
-from domain.fiat_payment.recording import record, settle
-from domain.fiat_payment.states import Source
+from domain.fiat_payment.models import FiatPayment, FiatPaymentEvent, FiatRefund
+from domain.fiat_payment.ordering import order
+from domain.fiat_payment.polling import look, poll
+from domain.fiat_payment.recording import record
+from domain.fiat_payment.recording import settle as follow
+from domain.fiat_payment.refunding import NewRefund, refund
+from domain.fiat_payment.refunding import request as request_refund
+from domain.fiat_payment.settling import settle
+from domain.fiat_payment.states import HoldReason, PaymentState, RefundState, Source, Wait
 
-__all__ = ["FiatPayment", "Source", "find_payment", "record", "release"]
+__all__ = [
+    "Conversions",
+    "FiatPayment",
+    "FiatPaymentEvent",
+    "FiatRefund",
+    "Figures",
+    "HoldReason",
+    "MomentRate",
+    "NewFiatPayment",
+    "NewRefund",
+    "PaymentState",
+    "RefundState",
+    "Source",
+    "Wait",
+    "create",
+    "figures",
+    "find_payment",
+    "get",
+    "history",
+    "look",
+    "order",
+    "page",
+    "poll",
+    "record",
+    "refresh_gateways",
+    "refund",
+    "refunds",
+    "release",
+    "request_refund",
+    "settle",
+    "use_rates",
+    "wanted",
+]
 
 
 def find_payment(
     session: Session, *, provider: str, reference: str | None, provider_ref: str | None
 ) -> FiatPayment | None:
     """The payment whose order at this provider that is, by our reference or by theirs. None: nobody knows it yet."""
-    return queries.find(session, provider=provider, reference=_uuid(reference), provider_ref=provider_ref)
+    return queries.find(session, provider=provider, reference=queries.uuid_of(reference), provider_ref=provider_ref)
 
 
-def _uuid(reference: str | None) -> UUID | None:
-    try:
-        return None if reference is None else UUID(reference)
-    except ValueError:
-        return None  # not one of ours
+def get(session: Session, payment_id: UUID, *, tenant: str | None = None) -> FiatPayment | None:
+    """The payment, or None if there is none or it is another tenant's."""
+    return queries.get(session, payment_id, tenant=tenant)
+
+
+def history(session: Session, payment_id: UUID) -> Sequence[FiatPaymentEvent]:
+    """What happened to it, oldest first."""
+    return queries.history(session, payment_id)
+
+
+def refunds(session: Session, payment_id: UUID) -> Sequence[FiatRefund]:
+    """Those that were asked for, oldest first."""
+    return queries.refunds(session, payment_id)
+
+
+def page(
+    session: Session,
+    *,
+    tenant: str | None = None,
+    state: PaymentState | None = None,
+    account: str | None = None,
+    held: bool = False,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> Sequence[FiatPayment]:
+    """Newest first. `before` is the id of the last of the page before. `held`: those that wait for a person."""
+    return queries.page(session, tenant=tenant, state=state, account=account, held=held, before=before, limit=limit)
 
 
 def release(session: Session, payment_id: UUID, *, actor: str, reason: str, at_moment: bool = False) -> FiatPayment:
@@ -34,5 +101,37 @@ def release(session: Session, payment_id: UUID, *, actor: str, reason: str, at_m
     Raises NotFoundError, and ConflictError if it isn't held.
     """
     payment = let_through(session, payment_id, actor=actor, reason=reason, at_moment=at_moment)
-    settle(session, payment, now=clock.now())
+    follow(session, payment, now=clock.now())
+    session.flush()
     return payment
+
+
+def wanted(session: Session, now: datetime) -> bool:
+    """Whether the poll has anything to do."""
+    return queries.is_due(session, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """For metrics and for people."""
+
+    by_state: dict[str, int]
+    """Of those that may still become something."""
+    held: dict[str, int]
+    """By reason: they wait for a person."""
+    unknown_since: datetime | None
+    """Since when it is not known whether a provider has an order or a refund; of the oldest."""
+    waiting_since: datetime | None
+    """Since when a paid one waits for a rate; of the oldest."""
+    down: dict[str, bool]
+    """By gateway."""
+
+
+def figures(session: Session) -> Figures:
+    return Figures(
+        queries.count_live(session),
+        queries.count_held(session),
+        queries.oldest_unknown(session),
+        queries.oldest_waiting(session),
+        {gateway.name: is_down(gateway) for gateway in queries.gateways(session)},
+    )

@@ -38,6 +38,10 @@ class FiatPaymentSettings(BaseSettings):
     """How long a paid one is looked at daily: chargebacks come late."""
     poll_limit: int = Field(default=500, ge=1, le=5_000)
     """Payments that one round of the poll asks for."""
+    priorities: dict[str, int] = {}
+    """As JSON: gateway -> a number; the automatic choice takes the lowest first. Default: 100 each."""
+    webhook_base_url: str | None = None
+    """Of our API, `https://api.example.com`, for gateways that are told with each order where to send webhooks."""
     down_after: int = Field(default=3, ge=1, le=100)
     """Failures in a row after which the automatic choice prefers other gateways."""
     down_for: Duration = timedelta(minutes=1)

@@ -70,6 +70,8 @@ class AttemptState(StrEnum):
     REJECTED = "rejected"
     NOT_SENT = "not_sent"
     UNKNOWN = "unknown"
+    LOST = "lost"
+    """Unknown, and the provider knew none when its time was over. The same gateway is asked again, and no other."""
 
 
 class RefundState(StrEnum):

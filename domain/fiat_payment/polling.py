@@ -1,0 +1,95 @@
+"""Asking providers about payments where a webhook may never come, and crediting what waited for a rate."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+import structlog
+from sqlalchemy.orm import Session
+
+from core import clock, jobs
+from core.errors import TransientError
+from core.jobs import NewJob, transaction
+from domain.fiat_payment import pace, queries, refunding
+from domain.fiat_payment.conversion import has_rate
+from domain.fiat_payment.history import move
+from domain.fiat_payment.recording import record, settle
+from domain.fiat_payment.settings import fiat_payment as settings
+from domain.fiat_payment.states import ORDERED, PaymentState, Source
+from providers.fiat.base import Gateway
+
+log = structlog.stdlib.get_logger(__name__)
+
+LOOK = "fiat_webhook.look"
+LOOK_ATTEMPTS_MAX = 3
+WAITING_LIMIT = 200
+"""Payments that one round credits when their rate is usable again; the next goes on."""
+
+
+def poll() -> None:
+    """Ask for a look at each payment that is due, and credit those whose rate is there again."""
+    with transaction() as session:
+        dispatch(session)
+    with transaction() as session:
+        pairs = queries.waiting_pairs(session)
+        usable = [pair for pair in pairs if has_rate(session, *pair)]
+        waiting = queries.waiting(session, usable, limit=WAITING_LIMIT) if usable else ()
+    for payment_id in waiting:
+        with transaction() as session:
+            payment = queries.lock(session, payment_id)
+            if payment is not None and payment.waits_for is not None:
+                settle(session, payment, now=clock.now())
+
+
+def dispatch(session: Session) -> int:
+    """One job for each payment that is due, and the time of the next look. Returns how many."""
+    now = clock.now()
+    due = queries.lock_due(session, now=now, limit=settings().poll_limit)
+    refunding_now = queries.with_open_refunds(session, [payment.id for payment in due])
+    looks = []
+    for payment in due:
+        payment.looks += 1
+        payment.next_look_at = pace.next_look(payment, now=now, refunding=payment.id in refunding_now)
+        if payment.next_look_at is None and payment.current in ORDERED:
+            # The provider's last word was that somebody may pay; nobody has, and nobody is asked any more.
+            move(session, payment, "expire", now=now)
+        looks.append(
+            NewJob(
+                LOOK,
+                {"payment_id": str(payment.id)},
+                tenant=payment.tenant,
+                subject=payment.subject,
+                correlation_id=payment.correlation_id,
+                attempts_max=LOOK_ATTEMPTS_MAX,
+            )
+        )
+    jobs.submit_many(session, looks)
+    return len(looks)
+
+
+def look(payment_id: UUID, gateways: Mapping[str, Gateway]) -> None:
+    """Ask the provider about one payment and its refunds now. Safe to run any number of times.
+
+    That a provider can't be reached is no failure: the next look is due anyway. Raises PermanentError for an answer
+    that can't be understood.
+    """
+    with transaction() as session:
+        payment = queries.get(session, payment_id)
+    if payment is None or payment.provider is None:
+        return
+    gateway = gateways.get(payment.provider)
+    if gateway is None:
+        log.warning("fiat_payment.no_gateway", payment_id=str(payment_id), provider=payment.provider)
+        return
+    asked_at = clock.now()
+    try:
+        found = gateway.find(reference=payment.reference, provider_ref=payment.provider_ref, made_at=payment.created_at)
+        refunding.look(payment_id, gateway)
+    except TransientError as error:
+        log.warning("fiat_payment.not_asked", payment_id=str(payment_id), error=str(error))
+        return
+    if found is None:
+        if payment.current is not PaymentState.CREATED:
+            log.error("fiat_payment.unknown_there", payment_id=str(payment_id), provider=payment.provider)
+        return
+    with transaction() as session:
+        record(session, payment_id, found, asked_at=asked_at, source=Source.FIND)

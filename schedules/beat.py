@@ -20,8 +20,10 @@ from core import db
 from domain.claim import service as packets
 from domain.deposit import service as deposits
 from domain.health import service as health
+from domain.rates.settings import rates
 from domain.timetable import service
 from domain.timetable.service import EPOCH, Schedule
+from providers.prices.settings import prices
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -44,9 +46,12 @@ def timetable() -> list[Schedule]:
         if chain.nodes
         for verb in ("poll", "scan")
     ]
+    asked = [Schedule("refresh_rates", "maintenance.refresh_rates", every=rates().every)] if prices().sources else []
     return [
         *heartbeats,
         *chains,
+        *asked,
+        Schedule("remove_old_rates", "maintenance.remove_old_rates", every=timedelta(hours=1)),
         Schedule("remove_finished_jobs", "maintenance.remove_finished_jobs", every=timedelta(hours=1)),
         Schedule("remove_old_periods", "maintenance.remove_old_periods", every=timedelta(hours=1)),
         Schedule(

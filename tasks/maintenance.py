@@ -7,9 +7,12 @@ from sqlalchemy.orm import Session
 
 from core import jobs
 from core.jobs import NewJob
+from domain.quote import service as quotes
+from domain.rates import service as rates
 from domain.timetable import service as timetable
 from ledger import audit, holds, seals
 from ledger.audit import Cursor, Kind, Phase
+from providers.prices import registry as prices
 from tasks.base import task, transaction
 
 log = structlog.stdlib.get_logger(__name__)
@@ -94,3 +97,17 @@ def audit_ledger(
 def remove_old_audits(session: Session) -> None:
     """Remove audits that are long past and found nothing; the last of each kind stays."""
     audit.remove_old(session, keep=KEEP_AUDITS)
+
+
+@task("maintenance.refresh_rates")
+def refresh_rates() -> None:
+    """Ask the sources for prices, and judge what they tell. Safe to run any number of times."""
+    rates.refresh(prices.sources())
+
+
+@task("maintenance.remove_old_rates")
+def remove_old_rates(session: Session) -> None:
+    """Remove what sources told long ago, and quotes that nobody used. What persons set and what was used stays."""
+    removed = (rates.remove_old(session, limit=REMOVE_LIMIT), quotes.remove_old(session, limit=REMOVE_LIMIT))
+    if max(removed) == REMOVE_LIMIT:  # there may be more
+        jobs.submit(session, NewJob("maintenance.remove_old_rates", {}))

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from config.assets import registry
 from core.errors import InvalidRequestError
-from domain.rates.models import AssetRate
+from domain.rates.models import AssetPrice, AssetRate
 
 PRICE_DIGITS_MAX = 38
 """With the longest scale of an asset, 36, a fraction has 74 digits."""
@@ -59,7 +59,7 @@ def scale(asset: str, field: str) -> int:
     return known.scale
 
 
-def price(rate: Rate | AssetRate) -> str:
+def price(rate: Rate | AssetRate | AssetPrice) -> str:
     """The price of one asset as a decimal, for people: exact where it has an end within 38 places, else cut there."""
     return price_of(rate.asset, rate.currency, Fraction(rate.numerator, rate.denominator))
 

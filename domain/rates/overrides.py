@@ -77,6 +77,11 @@ def add(session: Session, rate: AssetRate) -> AssetRate:
     return rate
 
 
+def clearable(session: Session, asset: str, currency: str) -> Sequence[AssetRate]:
+    """What `clear` would end, locked."""
+    return queries.lock_overrides(session, asset, currency, at=clock.now())
+
+
 def clear(session: Session, asset: str, currency: str, *, actor: str, reason: str) -> Sequence[AssetRate]:
     """End the overrides of a pair now; what they were used for stays. Returns those that this ended."""
     for name, words in (("actor", actor), ("reason", reason)):

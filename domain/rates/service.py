@@ -9,7 +9,7 @@ from core import clock
 from domain.rates import queries
 from domain.rates.fractions import PRICE_DIGITS_MAX, Rate, fraction, price, price_of
 from domain.rates.models import AssetPrice, AssetRate, RatePair
-from domain.rates.overrides import add, clear, proposed
+from domain.rates.overrides import add, clear, clearable, proposed
 from domain.rates.reasons import Dropped, RateUnusableError, Reason
 from domain.rates.refresh import refresh, remove_old
 from domain.rates.standing import Standing, standings
@@ -27,6 +27,7 @@ __all__ = [
     "Standing",
     "add",
     "clear",
+    "clearable",
     "fraction",
     "newest",
     "page",

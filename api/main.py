@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api import openapi, problems
-from api.hot import described, engine
+from api.hot import described, engine, webhooks
 from api.hot.described import ENDPOINTS
 from api.hot.front import Front
 from api.metrics import Metrics
@@ -35,6 +35,7 @@ from api.routes import (
 )
 from config import assets, settings
 from config import logging as log_config
+from domain.webhook.settings import webhook
 
 
 def _log_as_json() -> None:
@@ -54,6 +55,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     limiter()
     settings.fairness()
     health.head()
+    app.state.desk = webhooks.Desk(webhook())
+    app.state.metrics.webhooks.begin(app.state.desk.providers)
     # A thread is of use only with a connection. More of them would wait for the pool instead of in line.
     anyio.to_thread.current_default_thread_limiter().total_tokens = settings.servers().database_pool_size
     app.state.engine = await engine.started()
@@ -61,19 +64,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await engine.stopped(app.state.engine)
-        app.state.engine = None
+        app.state.engine = app.state.desk = None
 
 
 class Api(FastAPI):
     """The framework, and what answers before any part of it does."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Front(
+        metrics = self.state.metrics
+        front = Front(
             super().build_middleware_stack(),
             endpoints=ENDPOINTS,
             engine=lambda: self.state.engine,
-            observe=self.state.metrics.observe,
+            observe=metrics.observe,
             bytes_max=settings.api().body_bytes_max,
+        )
+        return webhooks.WebhookFront(
+            front, desk=lambda: self.state.desk, observe=metrics.observe, count=metrics.webhooks.count
         )
 
 
@@ -88,13 +95,14 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_tags=openapi.TAGS,
     )
-    app.state.engine = None
+    app.state.engine = app.state.desk = None
     app.state.metrics = Metrics(deposits.count_by_state, chains.statuses)
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
     games = (packets.router, bets.router, bets.players, fairness.router, described.router())
     for router in (deposits.router, addresses.router, batches.router, chains.router, jobs.router, *ledger, *games):
         app.include_router(router, responses=openapi.PROBLEMS)
+    app.include_router(webhooks.router(), responses=openapi.PROBLEMS)
     for router in (health.router, metrics.router, docs.router):
         app.include_router(router)
     # The last added is the outermost.

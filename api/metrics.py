@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from api import hot_metrics, node_metrics
+from api import hot_metrics, node_metrics, webhook_metrics
 from core import db, jobs
 from core.hot import status as hot
 from domain.deposit.service import ChainStatus
@@ -37,6 +37,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.webhooks = webhook_metrics.WebhookCounts(self.registry)
         self.registry.register(DatabaseCollector(count_deposits, read_chains))
         self._known: dict[tuple[str, str, int], Histogram] = {}
 
@@ -78,6 +79,7 @@ class DatabaseCollector(Collector):
                 nodes = node_metrics.families(session)
                 hot_status = hot.read(session)
                 hot_families = hot_metrics.families(session, hot_status)
+                webhooks = webhook_metrics.families(session)
             deposits = self._count_deposits()
             chains = list(self._read_chains())
         except SQLAlchemyError:
@@ -98,7 +100,7 @@ class DatabaseCollector(Collector):
             by_state.add_metric([state], count)
         # Redis is asked when no transaction is open any more.
         hot_families += hot_metrics.waiting(hot_status)
-        return [up, by_status, oldest, by_state, *_chains(chains), *nodes, *_books(books), *hot_families]
+        return [up, by_status, oldest, by_state, *_chains(chains), *nodes, *_books(books), *hot_families, *webhooks]
 
 
 def _chains(statuses: Iterable[ChainStatus]) -> list[GaugeMetricFamily]:

@@ -12,8 +12,9 @@ from api.problems import KINDS, MEDIA_TYPE, ProblemDocument
 DESCRIPTION = """\
 Takes work from upstream apps: what is answered with 2xx is finished, or stands visibly waiting, whatever fails.
 
-Every request needs an API key (`Authorization: Bearer tr_...`); `POST /v1/fairness/verify` alone does not. Requests
-that ask for work need an idempotency key: the same key with the same body gets the first answer again, for ever.
+Every request needs an API key (`Authorization: Bearer tr_...`); `POST /v1/fairness/verify` and the webhooks of
+providers do not. Requests that ask for work need an idempotency key: the same key with the same body gets the first
+answer again, for ever.
 Amounts are integers in the asset's smallest unit, written as strings. Every refusal is a problem document (RFC 9457);
 look at its `type`.
 """
@@ -29,6 +30,7 @@ TAGS = [
     {"name": "bets", "description": "Stakes bound and settled at once, against what players have loaded"},
     {"name": "players", "description": "What players have in their hands: loaded from their accounts, and back"},
     {"name": "fairness", "description": "Provably fair draws: seeds promised by hash, and a check for anybody"},
+    {"name": "webhooks", "description": "What providers tell us, signed by them"},
     {"name": "health", "description": "For load balancers"},
 ]
 _REF = "#/components/schemas/{model}"

@@ -46,6 +46,7 @@ KINDS = {
     "idempotency-key-malformed": Kind(HTTPStatus.BAD_REQUEST, "The idempotency key is malformed"),
     "invalid-cursor": Kind(HTTPStatus.BAD_REQUEST, "The cursor was not made by this listing"),
     "unauthenticated": Kind(HTTPStatus.UNAUTHORIZED, "A valid API key is needed"),
+    "webhook-not-verified": Kind(HTTPStatus.UNAUTHORIZED, "The webhook is not signed as it should be"),
     "forbidden": Kind(HTTPStatus.FORBIDDEN, "The API key lacks the scope"),
     "not-found": Kind(HTTPStatus.NOT_FOUND, "There is no such thing"),
     "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "The method is not allowed here"),

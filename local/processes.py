@@ -79,6 +79,7 @@ class Tallyrail:
             str(addresses.api_port),
             "--no-access-log",
             "--no-server-header",
+            "--no-proxy-headers",  # whose word is believed, WEBHOOK_PROXIES says
         )
         return _python("api", "uvicorn", *arguments, env=env, ready=lambda: answers(f"{addresses.api_url}/health"))
 

@@ -107,7 +107,7 @@ class Front:
     async def _serve(self, endpoint: Endpoint, parameter: str, scope: AsgiScope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))  # of several of one name the first counts
-        correlation = _correlation(headers)
+        correlation = correlation_of(headers)
         # Not taken back: the server runs each request in a context of its own.
         structlog.contextvars.bind_contextvars(correlation_id=correlation)
         status, tenant = GONE, None
@@ -115,21 +115,16 @@ class Front:
             caller = await self._callers.caller(secret_of(headers.get(b"authorization", b"")))
             tenant = caller.tenant
             status, content = await self._answered(endpoint, caller, parameter, headers, receive)
-            sent = [*_HEADERS]
+            sent = HEADERS_OF_JSON
         except GoneError:
             return
         except Exception as error:  # noqa: BLE001  # each is answered; what isn't foreseen is logged with its trace
-            problem = _problem(error, scope)
+            problem = problem_of(error, scope)
             status, content = problem.status, problem.content()
-            sent = [
-                *_PROBLEM_HEADERS,
-                *((name.lower().encode(), text.encode()) for name, text in problem.headers.items()),
-            ]
+            sent = headers_of(problem)
         finally:
             self._record(endpoint, scope, status, time.perf_counter() - began, tenant)
-        sent += (b"content-length", b"%d" % len(content)), (_CORRELATION, correlation.encode())
-        await send({"type": "http.response.start", "status": status, "headers": sent})
-        await send({"type": "http.response.body", "body": content})
+        await answer(send, status, sent, content, correlation)
 
     async def _answered(
         self, endpoint: Endpoint, caller: Principal, parameter: str, headers: Mapping[bytes, bytes], receive: Receive
@@ -141,26 +136,8 @@ class Front:
             raise StoreAwayError("this process decides nothing at the moment")
         engine.limiter.admit(caller.tenant, 1)
         need_json(headers.get(b"content-type", b"").decode("latin-1"))
-        said = headers.get(b"content-length", b"")
-        if said.isdigit() and int(said) > self._bytes_max:
-            raise problems.body_too_large(self._bytes_max)
-        body = await self._body(receive)
+        body = await read_body(headers, receive, self._bytes_max)
         return await endpoint.answer(Call(caller, parameter, body, engine))
-
-    async def _body(self, receive: Receive) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message: Message = await receive()
-            if message["type"] == "http.disconnect":
-                raise GoneError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self._bytes_max:
-                raise problems.body_too_large(self._bytes_max)
-            if not message.get("more_body", False):
-                return b"".join((*parts, part)) if parts else part
-            parts.append(part)
 
     def _record(self, endpoint: Endpoint, scope: AsgiScope, status: int, seconds: float, tenant: str | None) -> None:
         self._observe("POST", endpoint.route, status, seconds)
@@ -182,7 +159,33 @@ def _around(route: str) -> tuple[str, str]:
     return first, rest.partition("}/")[2]
 
 
-def _problem(error: Exception, scope: AsgiScope) -> Problem:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, bytes_max: int) -> bytes:
+    """The whole of it. Raises Problem (413) as soon as it is too large, GoneError if it doesn't end."""
+    said = headers.get(b"content-length", b"")
+    if said.isdigit() and int(said) > bytes_max:
+        raise problems.body_too_large(bytes_max)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            raise GoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size > bytes_max:
+            raise problems.body_too_large(bytes_max)
+        if not message.get("more_body", False):
+            return b"".join((*parts, part)) if parts else part
+        parts.append(part)
+
+
+async def answer(send: Send, status: int, headers: Sequence[Header], content: bytes, correlation: str) -> None:
+    sent = [*headers, (b"content-length", b"%d" % len(content)), (_CORRELATION, correlation.encode())]
+    await send({"type": "http.response.start", "status": status, "headers": sent})
+    await send({"type": "http.response.body", "body": content})
+
+
+def problem_of(error: Exception, scope: AsgiScope) -> Problem:
     problem = problems.of_error(error)
     if problem.status == FAILED:
         log.error("request.failed", method="POST", path=scope["path"], exc_info=error)
@@ -191,7 +194,11 @@ def _problem(error: Exception, scope: AsgiScope) -> Problem:
     return problem
 
 
-def _correlation(headers: Mapping[bytes, bytes]) -> str:
+def headers_of(problem: Problem) -> list[Header]:
+    return [*_PROBLEM_HEADERS, *((name.lower().encode(), text.encode()) for name, text in problem.headers.items())]
+
+
+def correlation_of(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(_CORRELATION)
     if given is not None and CORRELATION_ID.fullmatch(text := given.decode("latin-1")):
         return text
@@ -200,5 +207,5 @@ def _correlation(headers: Mapping[bytes, bytes]) -> str:
 
 _CORRELATION = CORRELATION.lower().encode()
 _SHARED: list[Header] = [(name.lower().encode(), text.encode()) for name, text in HEADERS.items()]
-_HEADERS: list[Header] = [(b"content-type", b"application/json"), *_SHARED]
+HEADERS_OF_JSON: list[Header] = [(b"content-type", b"application/json"), *_SHARED]
 _PROBLEM_HEADERS: list[Header] = [(b"content-type", problems.MEDIA_TYPE.encode()), *_SHARED]

@@ -137,8 +137,10 @@ NEEDS = [
     ("GET", f"/v1/fairness/draws?seed_id={uuid4()}", Scope.FAIRNESS_READ),
     ("GET", f"/v1/fairness/draws/{uuid4()}", Scope.FAIRNESS_READ),
 ]
-PUBLIC = {("post", "/v1/fairness/verify")}
-"""Pure computation, for players: nothing is looked up and nothing is told that the caller didn't say."""
+PUBLIC = {("post", "/v1/fairness/verify"), ("post", "/v1/webhooks/{provider}")}
+"""Pure computation, for players: nothing is looked up and nothing is told that the caller didn't say. And what
+providers send, which they sign.
+"""
 
 
 def test_each_address_needs_its_scope(client: httpx.Client, new_key: NewKey) -> None:

@@ -57,6 +57,12 @@ def timetable() -> list[Schedule]:
         Schedule(
             "remove_old_audits", "maintenance.remove_old_audits", every=timedelta(days=1), offset=timedelta(hours=2)
         ),
+        Schedule(
+            "remove_old_receipts",
+            "fiat_webhook.remove_old_receipts",
+            every=timedelta(days=1),
+            offset=timedelta(hours=4),
+        ),
         Schedule("close_packets", "claim_sync.close_due", every=timedelta(seconds=1), on_demand=True),
         Schedule("compare_packets", "claim_sync.compare", every=timedelta(minutes=1)),
         Schedule("compare_bets", "claim_sync.compare_bets", every=timedelta(minutes=1), offset=timedelta(seconds=20)),

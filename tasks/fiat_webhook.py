@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import structlog
@@ -13,6 +11,8 @@ from sqlalchemy.orm import Session
 from core import jobs
 from core.errors import PermanentError, TransientError
 from core.jobs import NewJob
+from domain.fiat_payment import service as payments
+from domain.fiat_payment.service import Source
 from domain.webhook import service
 from domain.webhook.models import WebhookReceipt
 from domain.webhook.settings import webhook
@@ -22,9 +22,6 @@ from providers.webhooks.registry import schemes
 from tasks.base import task, transaction
 
 log = structlog.stdlib.get_logger(__name__)
-
-# Until the slice of payments is there.
-payments: Any = import_module("domain.fiat_payment.service") if find_spec("domain.fiat_payment.service") else None
 
 PAUSE_MIN, PAUSE_MAX = timedelta(seconds=5), timedelta(hours=1)
 """Between two looks for an unknown reference: half of the time that it has been waited for already."""
@@ -59,11 +56,12 @@ class Payments(Protocol):
 
 
 class Told(NamedTuple):
-    """What is known of a payment now, and when the provider was asked or told us."""
+    """What is known of a payment now, by whom, and when the provider was asked or told us."""
 
     payment: Payment
     order: Order
     asked_at: datetime
+    source: Source
 
 
 @task("fiat_webhook.handle")
@@ -94,9 +92,7 @@ def follow(receipt_id: UUID, known: Payments, gateway_of: Callable[[str], Gatewa
     with transaction() as session:
         # In one order, so that two webhooks about the same payments don't wait for each other in a circle.
         for told in sorted(found, key=lambda one: one.payment.id):
-            known.record(
-                session, told.payment.id, told.order, asked_at=told.asked_at, source=service.subject(receipt_id)
-            )
+            known.record(session, told.payment.id, told.order, asked_at=told.asked_at, source=told.source)
         if not unknown:
             event, note = ("handle", None) if notices else ("ignore", "it is about nothing of ours")
             service.settle(session, receipt_id, event, note=note)
@@ -109,7 +105,7 @@ def _told(gateway: Gateway, receipt: WebhookReceipt, payment: Payment, notice: N
     if not is_reliable(schemes()[receipt.provider].signs_body, payment, notice.order):
         return _asked(gateway, payment, notice)
     assert notice.order is not None  # noqa: S101  # is_reliable says so
-    return _checked(Told(payment, notice.order, receipt.received_at))
+    return _checked(Told(payment, notice.order, receipt.received_at, Source.WEBHOOK))
 
 
 def is_reliable(signs_body: bool, payment: Payment, order: Order | None) -> bool:  # noqa: FBT001  # a fact of a scheme
@@ -136,7 +132,7 @@ def _asked(gateway: Gateway, payment: Payment, notice: Notice) -> Told:
     )
     if order is None:
         raise TransientError(f"{gateway.name} sent a webhook about payment {payment.id} and doesn't know its order")
-    return _checked(Told(payment, order, asked_at))
+    return _checked(Told(payment, order, asked_at, Source.FIND))
 
 
 def _checked(told: Told) -> Told:

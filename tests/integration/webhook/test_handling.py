@@ -9,6 +9,7 @@ from core import db, jobs
 from core.errors import PermanentError, TransientError
 from core.ids import new_id
 from core.jobs import JobStatus
+from domain.fiat_payment.service import Source
 from domain.webhook import service
 from domain.webhook.settings import webhook
 from domain.webhook.states import ReceiptState
@@ -37,7 +38,7 @@ def test_a_signed_order_of_a_small_amount_is_recorded_without_asking() -> None:
     one = kept(b"body")
     follow(one, gateway, payments)
     [(about, told, asked_at, source)] = payments.recorded
-    assert (about, told, source) == (payment.id, order(payment.id), f"webhook:{one}")
+    assert (about, told, source) == (payment.id, order(payment.id), Source.WEBHOOK)
     row = receipt(one)
     assert asked_at == row.received_at, "what it says is no newer than when it came"
     assert (row.current, gateway.finds, gateway.bodies) == (ReceiptState.HANDLED, [], [b"body"])
@@ -67,8 +68,8 @@ def test_what_is_doubtful_is_asked_of_the_provider(changed: dict[str, object] | 
     payments = Payments([payment])
     one = kept()
     follow(one, gateway, payments)
-    [(_, told, asked_at, _)] = payments.recorded
-    assert told == true and gateway.finds == [str(payment.id)]
+    [(_, told, asked_at, source)] = payments.recorded
+    assert told == true and source == Source.FIND and gateway.finds == [str(payment.id)]
     assert asked_at > receipt(one).received_at
 
 

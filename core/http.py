@@ -11,6 +11,7 @@ One request is one try: retries are a job's. Nothing of a URL's query, a header 
 """
 
 import json
+import logging
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,9 @@ ANSWER_TIMEOUT_S = 40.0
 """Of the whole request, however slowly its bytes come."""
 BYTES_MAX = 8 * 1024 * 1024
 RETRY_AFTER_MAX = timedelta(hours=1)
+
+# At INFO it writes each URL with its query, which at some providers holds a key.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _OK, _REDIRECT, _CLIENT_ERROR, _SERVER_ERROR = 200, 300, 400, 500
 _UNKNOWN = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.CONFLICT}

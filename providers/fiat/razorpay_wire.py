@@ -60,7 +60,7 @@ def order_of(
 
 def _fee(payments: Sequence[Json]) -> int | None:
     """With its tax. None: not known yet, or taken in the currency of the account, which is another."""
-    ours = [each for each in payments if each.get("base_currency") in {None, each.get("currency")}]
+    ours = [each for each in payments if each.get("base_currency") in (None, each.get("currency"))]
     fees = [fields.whole(each, "fee") for each in ours if each.get("fee") is not None]
     return sum(fees) if fees and len(fees) == len(payments) else None
 
@@ -69,7 +69,7 @@ def _disputed(disputes: Iterable[Json]) -> tuple[int, int]:
     """(what may be taken, what was taken for good)"""
     running = lost = 0
     for each in disputes:
-        status = each.get("status")
+        status = str(each.get("status"))
         lost += fields.whole(each, "amount_deducted") if status == "lost" else 0
         running += fields.whole(each, "amount") if status not in _OVER else 0
     return running, lost

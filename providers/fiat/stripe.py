@@ -221,8 +221,7 @@ class StripeGateway:
 
     def _whose(self, row: Json) -> tuple[str | None, str | None]:
         """(our reference, its session if known) of an intent, a charge, a refund or a dispute. None: not ours."""
-        kind = row.get("object")
-        if kind in {"payment_intent", "charge"}:
+        if str(row.get("object")) in {"payment_intent", "charge"}:
             return stripe_wire.reference_of(row), None
         intent = stripe_wire.ref_of(row, "payment_intent")
         if intent is None:

@@ -127,7 +127,7 @@ def order_of(session: Json, refunds: Iterable[Json] = (), disputes: Iterable[Jso
 def _state(session: Json, intent: Json | None, paid: int) -> OrderState:
     if paid:
         return OrderState.PAID
-    status, intended = session.get("status"), None if intent is None else intent.get("status")
+    status, intended = str(session.get("status")), "" if intent is None else str(intent.get("status"))
     if status == "expired":
         return OrderState.EXPIRED
     # A session that was completed can't be paid again: a bank debit that fails afterwards is its end.
@@ -149,8 +149,9 @@ def _disputed(disputes: Iterable[Json]) -> tuple[int, int]:
     running = lost = 0
     for each in disputes:
         units = _units(each, "amount")
-        lost += units if each.get("status") == "lost" else 0
-        running += units if each.get("status") not in _OVER else 0
+        status = str(each.get("status"))
+        lost += units if status == "lost" else 0
+        running += units if status not in _OVER else 0
     return running, lost
 
 

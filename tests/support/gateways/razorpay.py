@@ -185,7 +185,7 @@ class RazorpayDouble(Double):
     def _make(self, body: Json) -> Answer:
         now = int(time.time())
         if body["amount"] < 100:
-            return _refused(f"The amount must be at least INR 1.00, {PAYER_NAME} ({PAYER_PHONE})", field="amount")
+            return _refused(f"The amount must be at least INR 1.00 for {PAYER_EMAIL}, {PAYER_PHONE}", field="amount")
         if body["expire_by"] < now + LIVES_MIN:
             return _refused("timestamp must be atleast 15 minutes in future", field="expire_by")
         if any(row["reference_id"] == body["reference_id"] for row in self._rows("_link")):

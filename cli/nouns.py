@@ -21,6 +21,7 @@ NOUNS = {
     "fairness": "Provably fair draws: seeds, and the check that anybody can make.",
     "dlq": "Dead letters: jobs that wait for a person.",
     "breaks": "Differences between two sources, until somebody explains them.",
+    "webhooks": "What providers told us, and what became of it.",
     "ledger": "The books: balances, journals, and whether they hold.",
     "accounts": "Accounts of the books: freeze, close and bound them, with a reason.",
 }

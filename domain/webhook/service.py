@@ -148,13 +148,23 @@ def wait(session: Session, receipt_id: UUID, *, note: str) -> timedelta:
     return at - (receipt.waiting_at or at)
 
 
-def replay(session: Session, receipt_id: UUID) -> WebhookReceipt:
+def ignore(session: Session, receipt_id: UUID, *, actor: str, reason: str) -> WebhookReceipt:
+    """A person says that it is about nothing of ours. Raises NotFoundError, ConflictError if it is settled."""
+    receipt = queries.lock(session, receipt_id)
+    if receipt.settled_at is not None:
+        raise ConflictError(f"the webhook {receipt_id} is {receipt.state}")
+    settle(session, receipt_id, "ignore", note=_printable(f"by {actor}: {reason}", NOTE_MAX))
+    return receipt
+
+
+def replay(session: Session, receipt_id: UUID, *, actor: str) -> WebhookReceipt:
     """Handle it once more, from the beginning. Raises NotFoundError, ConflictError if its body is gone."""
     receipt = queries.lock(session, receipt_id)
     if receipt.body is None:
         raise ConflictError(f"the body of the webhook {receipt_id} was deleted: its time was over")
     receipt.state = WEBHOOK.then(receipt.current, "replay")
-    receipt.waiting_at = receipt.settled_at = receipt.note = None
+    receipt.waiting_at = receipt.settled_at = None
+    receipt.note = _printable(f"replayed by {actor}", NOTE_MAX)
     jobs.submit(session, _job(receipt.id, receipt.correlation_id))
     return receipt
 

@@ -148,7 +148,7 @@ def test_after_its_time_it_is_given_up_and_a_replay_gives_it_another() -> None:
         with pytest.raises(error, match="unknown: paid reference"):
             follow(one, gateway, payments)
     with db.transaction() as session:
-        service.replay(session, one)
+        service.replay(session, one, actor="ada")
     with pytest.raises(TransientError):
         follow(one, gateway, payments)
 

@@ -105,7 +105,7 @@ def test_content_goes_when_its_time_is_over_and_repeats_stay_known(database_url:
     with db.transaction() as session:
         assert service.remove_old(session, keep=timedelta(days=30), limit=100) == 0
         with pytest.raises(ConflictError, match="deleted"):
-            service.replay(session, old)
+            service.replay(session, old, actor="ada")
         session.rollback()
 
 
@@ -127,16 +127,21 @@ def test_replaying_begins_anew_from_any_state(database_url: str) -> None:
         with db.transaction() as session:
             if event:
                 service.settle(session, one, event, note="seen")
-            service.replay(session, one)
+            service.replay(session, one, actor="ada")
         row = receipt(one)
-        assert (row.current, row.note, row.settled_at, row.waiting_at) == (ReceiptState.RECEIVED, None, None, None)
+        assert (row.current, row.note, row.settled_at, row.waiting_at) == (
+            ReceiptState.RECEIVED,
+            "replayed by ada",
+            None,
+            None,
+        )
     with db.transaction() as session:
         service.wait(session, one, note="unknown")
-        service.replay(session, one)
+        service.replay(session, one, actor="ada")
     assert receipt(one).current is ReceiptState.RECEIVED
     assert statuses() == {"queued": 5}
     with db.transaction() as session, pytest.raises(NotFoundError):
-        service.replay(session, new_id())
+        service.replay(session, new_id(), actor="ada")
 
 
 def test_what_is_settled_stays_so(database_url: str) -> None:

@@ -80,16 +80,12 @@ class AlchemyPayGateway:
         )
 
     def create(self, request: OrderRequest) -> Made:
-        try:
-            known = self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC))
-            token = "" if known else self._token(request)
-        except TransientError as error:
-            return Made(standing=Standing.NOT_SENT, why=str(error))
-        except RefusedError as error:
-            return Made(standing=Standing.REJECTED, why=fields.why(error.reply.status, *_why(fields.error(error))))
-        except PermanentError as error:
-            return Made(standing=Standing.REJECTED, why=str(error))
-        return self._made(request, token) if known is None else Made(standing=Standing.ACCEPTED, order=known)
+        if request.method not in self.abilities.methods:
+            return Made(standing=Standing.REJECTED, why=f"Alchemy Pay takes no {request.method}")
+        known = decimals.before(lambda: self._known_or_token(request))
+        if isinstance(known, decimals.Outcome):
+            return Made(standing=known.standing, why=known.why)
+        return Made(standing=Standing.ACCEPTED, order=known) if isinstance(known, Order) else self._made(request, known)
 
     def find(self, *, reference: str, provider_ref: str | None, made_at: datetime) -> Order | None:  # noqa: ARG002
         try:
@@ -118,15 +114,19 @@ class AlchemyPayGateway:
 
     def notices(self, body: bytes, headers: Mapping[str, str]) -> Sequence[Notice]:  # noqa: ARG002
         told = fields.event(body)
-        provider_ref, reference = decimals.maybe(told, "orderNo"), decimals.maybe(told, "merchantOrderNo")
-        if not reference or decimals.maybe(told, "appId") != self._app_id:
+        if decimals.maybe(told, "appId") != self._app_id or not decimals.maybe(told, "merchantOrderNo"):
             return ()
-        status = decimals.text(told, "status")
+        reference, status = decimals.text(told, "merchantOrderNo"), decimals.text(told, "status")
+        provider_ref = decimals.text(told, "orderNo")
         order = self._order(told, reference) if status in TELLING else None
-        return (Notice(reference=reference, provider_ref=provider_ref or None, kind=fields.why(status), order=order),)
+        return (Notice(reference=reference, provider_ref=provider_ref, kind=fields.why(status), order=order),)
 
     def settlements(self, since: datetime, until: datetime) -> Iterator[SettlementLine]:  # noqa: ARG002
         return iter(())
+
+    def _known_or_token(self, request: OrderRequest) -> Order | str:
+        known = self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC))
+        return known or self._token(request)
 
     def _made(self, request: OrderRequest, token: str) -> Made:
         outcome = decimals.attempt(lambda: self._post(CREATE, self._order_body(request), {"access-token": token}), _why)
@@ -168,7 +168,7 @@ class AlchemyPayGateway:
         if decimals.maybe(told, "address") not in (None, "", self._target["address"]):
             raise decimals.UnreadableError("the provider sends what was bought to an address that isn't ours")
         currency = decimals.currency_of(decimals.field(told, "fiat"))
-        units = decimals.units(decimals.field(told, "amount"), currency)
+        units = decimals.price(decimals.field(told, "amount"), currency)
         state = STATES.get(decimals.text(told, "status"), OrderState.OPEN)
         return Order(
             reference=reference,
@@ -235,7 +235,7 @@ def _fee(told: Any, currency: str) -> int | None:
     if decimals.maybe(told, "rampFeeUnit") != fields.code(currency):
         return None
     try:
-        return decimals.units(decimals.maybe(told, "rampFee"), currency)
+        return decimals.price(decimals.maybe(told, "rampFee"), currency)
     except decimals.UnreadableError:
         return None
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from core.errors import OutcomeUnknownError, PermanentError, TransientError
 from core.http import RefusedError, Reply
 from providers.fiat import fields
 from providers.fiat.base import Standing
+
+T = TypeVar("T")
 
 NOT_FOUND = 404
 _AMOUNT = re.compile(r"(-?)([0-9]{1,25})(?:\.([0-9]{1,25}))?(?:[eE]([+-]?[0-9]{1,2}))?")
@@ -54,6 +56,14 @@ def units(amount: object, currency: str) -> int:
     if digits > fields.UNITS_MAX:
         raise UnreadableError("the provider's answer has an amount beyond all amounts")
     return -digits if sign else digits
+
+
+def price(amount: object, currency: str) -> int:
+    """The same of what can't be negative."""
+    found = units(amount, currency)
+    if found < 0:
+        raise UnreadableError("the provider's answer has a negative amount where none belongs")
+    return found
 
 
 def amount(of_units: int, currency: str) -> Decimal:
@@ -130,6 +140,18 @@ class Outcome:
     standing: Standing
     body: Any = None
     why: str | None = None
+
+
+def before(ask: Callable[[], T]) -> T | Outcome:
+    """A look-up before something is asked for, or what its failure proves of what was not asked for then."""
+    try:
+        return ask()
+    except TransientError as error:
+        return Outcome(Standing.NOT_SENT, why=str(error))
+    except UnreadableError as error:  # something is there
+        return Outcome(Standing.UNKNOWN, why=str(error))
+    except PermanentError as error:
+        return Outcome(Standing.REJECTED, why=str(error))
 
 
 def attempt(send: Callable[[], Reply], why: Callable[[Mapping[str, Any]], Sequence[object]]) -> Outcome:

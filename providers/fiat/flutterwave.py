@@ -14,11 +14,13 @@ only their transaction, which is looked up.
 The account must bear the fees itself (a setting of their dashboard): else payers are charged another amount than ours.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
-from core.errors import TransientError
+from core.errors import PermanentError, TransientError
 from core.http import ANSWER_TIMEOUT_S, HttpClient, RefusedError
 from providers.fiat import decimals, fields
 from providers.fiat import flutterwave_wire as wire
@@ -47,12 +49,12 @@ DAY = timedelta(days=1)
 SETTLING = timedelta(days=14)
 """Settlements are listed by a day that may be so long before they are paid out."""
 PAGES_MAX = 1_000
+NUMBER = re.compile("[0-9]{1,19}")
 JSON = {"Content-Type": "application/json"}
 
 SUCCESSFUL = "successful"
 LOST = {"lost", "accepted"}
 WON = {"won"}
-REFUNDS_AND_CHARGEBACKS = (("refund", LineKind.REFUND), ("chargeback", LineKind.CHARGEBACK))
 
 
 class FlutterwaveGateway:
@@ -73,10 +75,13 @@ class FlutterwaveGateway:
         )
 
     def create(self, request: OrderRequest) -> Made:
-        try:
-            known = self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC))
-        except TransientError as error:
-            return Made(standing=Standing.NOT_SENT, why=str(error))
+        if request.method not in self.abilities.methods:
+            return Made(standing=Standing.REJECTED, why=f"Flutterwave takes no {request.method}")
+        known = decimals.before(
+            lambda: self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC))
+        )
+        if isinstance(known, decimals.Outcome):
+            return Made(standing=known.standing, why=known.why)
         if known is not None:
             return Made(standing=Standing.ACCEPTED, order=known)
         by_transfer = request.method is Method.BANK_TRANSFER
@@ -93,41 +98,35 @@ class FlutterwaveGateway:
             return Made(standing=Standing.UNKNOWN, why=str(error))
 
     def find(self, *, reference: str, provider_ref: str | None, made_at: datetime) -> Order | None:  # noqa: ARG002
-        verified = self._verified(reference)
-        if verified is None:
+        attempts = self._attempts(reference, made_at)
+        if not attempts:
             return None
-        attempts = {each.id: each for each in [*self._listed(reference, made_at), wire.attempt_of(verified)]}
-        paid = [each for each in attempts.values() if each.status == SUCCESSFUL]
-        asked = wire.attempt_of(verified)
-        if len({each.currency for each in [*paid, asked]}) != 1:
+        paid = [each for each in attempts if each.status == SUCCESSFUL]
+        if len({each.currency for each in paid or attempts}) != 1:
             raise decimals.UnreadableError("the payments of one order are in several currencies")
+        asked = (paid or attempts)[0]
         fees = [each.fee_units for each in paid]
         disputes = [self._dispute(each) for each in paid]
         return Order(
             reference=reference,
             provider_ref=reference,
-            # A failed attempt is not the end: the page takes another one until the order's time is up.
-            state=OrderState.PAID if paid else OrderState.OPEN,
+            state=OrderState.PAID if paid else _unpaid(attempts),
             currency=asked.currency,
-            units=asked.units,
+            units=asked.units if asked.asked is None else asked.asked,
             paid_units=sum(each.units for each in paid),
             fee_units=None if not fees or None in fees else sum(fee for fee in fees if fee is not None),
-            refunded_units=sum(self._refunded(each) for each in paid),
+            refunded_units=sum(self._returned(each, {RefundState.DONE}) for each in paid),
             disputed_units=sum(running for running, _ in disputes),
             charged_back_units=sum(lost for _, lost in disputes),
         )
 
     def refund(self, request: RefundRequest) -> Refunded:
-        try:
-            verified = self._verified(request.order_reference)
-            known = None if verified is None else self._commented(request, wire.attempt_of(verified))
-        except TransientError as error:
-            return Refunded(standing=Standing.NOT_SENT, why=str(error))
-        if known is not None:
+        known = decimals.before(lambda: self._refundable(request))
+        if isinstance(known, decimals.Outcome):
+            return Refunded(standing=known.standing, why=known.why)
+        if isinstance(known, Refund):
             return Refunded(standing=Standing.ACCEPTED, refund=known)
-        if verified is None or wire.attempt_of(verified).status != SUCCESSFUL:
-            return Refunded(standing=Standing.REJECTED, why="nothing was paid")
-        path = f"/v3/transactions/{wire.attempt_of(verified).id}/refund"
+        path = f"/v3/transactions/{known.id}/refund"
         body = decimals.dumps(
             {"amount": decimals.amount(request.units, request.currency), "comments": request.reference}
         )
@@ -142,8 +141,7 @@ class FlutterwaveGateway:
 
     def find_refund(self, request: RefundRequest, *, refund_ref: str | None) -> Refund | None:
         if refund_ref is None:
-            verified = self._verified(request.order_reference)
-            return None if verified is None else self._commented(request, wire.attempt_of(verified))
+            return self._commented(request, self._paid(request.order_reference))
         try:
             told = self._http.read(f"/v3/refunds/{refund_ref}").json()
         except RefusedError as error:
@@ -157,13 +155,13 @@ class FlutterwaveGateway:
         data = told.get("data") if isinstance(told.get("data"), Mapping) else told
         if "transfer" in str(told.get("event", "")):
             return ()  # a payout
-        status = decimals.maybe(data, "status")
-        kind = fields.why(told.get("event") or "refund", status)
-        reference = decimals.maybe(data, "tx_ref") or decimals.maybe(data, "txRef")
-        if reference is None:
-            theirs = decimals.maybe(data, "TransactionId") or decimals.maybe(data, "transaction_id")
-            reference = None if theirs is None else self._reference(str(theirs))
-        return () if reference is None else (Notice(reference=str(reference), provider_ref=None, kind=kind),)
+        kind = fields.why(told.get("event") or "refund", decimals.maybe(data, "status"))
+        if decimals.maybe(data, "tx_ref") is not None:
+            return (Notice(reference=decimals.text(data, "tx_ref"), provider_ref=None, kind=kind),)
+        theirs = str(decimals.maybe(data, "TransactionId") or decimals.maybe(data, "transaction_id"))
+        # Nobody vouches for it, so it becomes part of an address only if it is a number.
+        reference = self._reference(theirs) if NUMBER.fullmatch(theirs) else None
+        return () if reference is None else (Notice(reference=reference, provider_ref=None, kind=kind),)
 
     def settlements(self, since: datetime, until: datetime) -> Iterator[SettlementLine]:
         for row in self._pages("/v3/settlements", {"from": wire.day(since - SETTLING), "to": wire.day(until + DAY)}):
@@ -205,16 +203,24 @@ class FlutterwaveGateway:
             yield line("rest", LineKind.ADJUSTMENT, rest)
 
     def _taken(self, settlement: Any, currency: str) -> Iterator[tuple[str, LineKind, int, str | None]]:
-        """Refunds one by one. What is left of them, and chargebacks, as one sum: no page says what their ids are."""
-        for name, kind in REFUNDS_AND_CHARGEBACKS:
-            left = decimals.units(decimals.maybe(settlement, name) or 0, currency)
-            for number in wire.ids(decimals.maybe(settlement, f"{name}_meta")) if kind is LineKind.REFUND else ():
-                told = decimals.field(self._http.read(f"/v3/refunds/{number}").json(), "data")
-                units = decimals.units(decimals.field(told, "amount_refunded"), currency)
+        """Refunds and chargebacks, those whose numbers are told one by one, and the rest of each as one sum."""
+        left = decimals.price(decimals.maybe(settlement, "refund") or 0, currency)
+        for number in wire.ids(decimals.maybe(settlement, "refund_meta")):
+            told = decimals.field(self._http.read(f"/v3/refunds/{number}").json(), "data")
+            units = decimals.price(wire.first(told, "amount_refunded", "AmountRefunded"), currency)
+            left -= units
+            yield f"refund-{number}", LineKind.REFUND, -units, self._reference(wire.transaction_of(told))
+        if left:
+            yield "refunds", LineKind.REFUND, -left, None
+        left = decimals.price(decimals.maybe(settlement, "chargeback") or 0, currency)
+        numbers = wire.ids(decimals.maybe(settlement, "chargeback_meta"))
+        for row in self._pages("/v3/chargebacks", {}) if numbers else ():
+            if decimals.text(row, "id") in numbers:
+                units = decimals.price(decimals.field(row, "amount"), currency)
                 left -= units
-                yield f"refund-{number}", kind, -units, self._reference(wire.transaction_of(told))
-            if left:
-                yield f"{name}s", kind, -left, None
+                yield f"chargeback-{row['id']}", LineKind.CHARGEBACK, -units, decimals.text(row, "tx_ref")
+        if left:
+            yield "chargebacks", LineKind.CHARGEBACK, -left, None
 
     def _verified(self, reference: str) -> Any | None:
         """The transaction that they think is the one of our reference."""
@@ -240,21 +246,46 @@ class FlutterwaveGateway:
             return None
         return decimals.text(told, "data", "tx_ref")
 
-    def _listed(self, reference: str, made_at: datetime) -> Iterator[wire.Attempt]:
-        asked = {"tx_ref": reference, "from": wire.day(made_at - DAY), "to": wire.day(datetime.now(UTC) + DAY)}
-        for row in self._pages("/v3/transactions", asked):
-            if decimals.maybe(row, "tx_ref") == reference:
-                yield wire.attempt_of(row)
+    def _attempts(self, reference: str, made_at: datetime | None = None) -> Sequence[wire.Attempt]:
+        """All transactions of our reference, the one that they think is it first. Empty: there is none."""
+        verified = self._verified(reference)
+        if verified is None:
+            return ()
+        first = wire.attempt_of(verified)
+        asked = {"tx_ref": reference}
+        if made_at is not None:
+            asked |= {"from": wire.day(made_at - DAY), "to": wire.day(datetime.now(UTC) + DAY)}
+        listed = [
+            wire.attempt_of(row)
+            for row in self._pages("/v3/transactions", asked)
+            if decimals.maybe(row, "tx_ref") == reference
+        ]
+        return (first, *(each for each in listed if each.id != first.id))
 
-    def _refunded(self, attempt: wire.Attempt) -> int:
+    def _refundable(self, request: RefundRequest) -> Refund | wire.Attempt:
+        """That refund, if it is there; else the payment that has most left to give back."""
+        attempts = self._attempts(request.order_reference)
+        paid = [each for each in attempts if each.status == SUCCESSFUL]
+        if not attempts:
+            raise TransientError("the payment isn't shown just now")
+        if not paid:
+            raise PermanentError("nothing was paid")
+        known = self._commented(request, paid)
+        begun = {RefundState.DONE, RefundState.PENDING}
+        return known or max(paid, key=lambda each: each.units - self._returned(each, begun))
+
+    def _paid(self, reference: str) -> Sequence[wire.Attempt]:
+        return [each for each in self._attempts(reference) if each.status == SUCCESSFUL]
+
+    def _returned(self, attempt: wire.Attempt, states: Collection[RefundState]) -> int:
         return sum(
-            decimals.units(wire.first(row, "amount_refunded", "AmountRefunded"), attempt.currency)
+            decimals.price(wire.first(row, "amount_refunded", "AmountRefunded"), attempt.currency)
             for row in self._refunds(attempt)
-            if wire.refund_state(row) is RefundState.DONE
+            if wire.refund_state(row) in states
         )
 
-    def _commented(self, request: RefundRequest, attempt: wire.Attempt) -> Refund | None:
-        for row in self._refunds(attempt):
+    def _commented(self, request: RefundRequest, attempts: Sequence[wire.Attempt]) -> Refund | None:
+        for row in chain.from_iterable(map(self._refunds, attempts)):
             if (decimals.maybe(row, "comment") or decimals.maybe(row, "comments")) == request.reference:
                 return wire.refund_of(request, row)
         return None
@@ -276,7 +307,7 @@ class FlutterwaveGateway:
         status = decimals.maybe(newest, "status")
         if newest is None or status in WON:
             return 0, 0
-        units = decimals.units(decimals.field(newest, "amount"), attempt.currency)
+        units = decimals.price(decimals.field(newest, "amount"), attempt.currency)
         return (0, units) if status in LOST else (units, 0)
 
     def _pages(self, path: str, params: Mapping[str, Any]) -> Iterator[Any]:
@@ -292,3 +323,9 @@ class FlutterwaveGateway:
             if page >= int(decimals.maybe(told, "meta", "page_info", "total_pages") or 1):
                 return
         raise decimals.UnreadableError(f"{path} has more than {PAGES_MAX} pages")
+
+
+def _unpaid(attempts: Sequence[wire.Attempt]) -> OrderState:
+    """A failed attempt is not the end: the page takes another one until the order's time is up."""
+    over = any(each.expires_at is not None and each.expires_at <= datetime.now(UTC) for each in attempts)
+    return OrderState.EXPIRED if over else OrderState.OPEN

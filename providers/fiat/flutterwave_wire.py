@@ -26,6 +26,9 @@ class Attempt:
     currency: str
     units: int
     fee_units: int | None
+    asked: int | None
+    """What was asked for, and until when it may be paid, as we told them: None if they don't repeat it."""
+    expires_at: datetime | None
 
 
 def page_body(request: OrderRequest) -> dict[str, object]:
@@ -36,6 +39,7 @@ def page_body(request: OrderRequest) -> dict[str, object]:
         "currency": fields.code(request.currency),
         "customer": {} if request.email is None else {"email": request.email},
         "customizations": {"description": request.description},
+        "meta": _meta(request),
         "session_duration": min(max(minutes, 1), SESSION_MINUTES_MAX),
     }
     if request.return_url is not None:
@@ -52,10 +56,17 @@ def charge_body(request: OrderRequest) -> dict[str, object]:
         "currency": fields.code(request.currency),
         "narration": request.description,
         "is_permanent": False,
+        "meta": _meta(request),
     }
     if request.email is not None:
         body["email"] = request.email
     return body
+
+
+def _meta(request: OrderRequest) -> dict[str, object]:
+    """Their answers repeat it. Text, so that no figure of ours is written in another way than ours."""
+    expires_at = request.expires_at.astimezone(UTC).isoformat(timespec="seconds")
+    return {"asked_units": str(request.units), "asked_currency": request.currency, "expires_at": expires_at}
 
 
 def made(request: OrderRequest, told: Any) -> Order:
@@ -91,16 +102,20 @@ def made(request: OrderRequest, told: Any) -> Order:
 def attempt_of(row: Any) -> Attempt:
     """Of verify_by_reference or a list. `amount_settled` is what reaches us: the rest is fees and taxes on them."""
     currency = decimals.currency_of(decimals.field(row, "currency"))
-    units = decimals.units(decimals.field(row, "amount"), currency)
+    units = decimals.price(decimals.field(row, "amount"), currency)
     settled = decimals.maybe(row, "amount_settled")
-    fee = None if settled is None else units - decimals.units(settled, currency)
+    meta = _object(decimals.maybe(row, "meta"))
+    asked, expires = decimals.maybe(meta, "asked_units"), decimals.maybe(meta, "expires_at")
+    known = decimals.maybe(meta, "asked_currency") == currency and str(asked).isdecimal()
     return Attempt(
         id=decimals.text(row, "id"),
         flw_ref=decimals.text(row, "flw_ref"),
         status=decimals.text(row, "status"),
         currency=currency,
         units=units,
-        fee_units=fee,
+        fee_units=None if settled is None else units - decimals.units(settled, currency),
+        asked=int(asked) if known else None,
+        expires_at=None if expires is None else decimals.moment(expires),
     )
 
 
@@ -110,7 +125,7 @@ def refund_of(request: RefundRequest, row: Any) -> Refund:
         provider_ref=decimals.text(row, "id"),
         state=refund_state(row),
         currency=request.currency,
-        units=decimals.units(first(row, "amount_refunded", "AmountRefunded"), request.currency),
+        units=decimals.price(first(row, "amount_refunded", "AmountRefunded"), request.currency),
     )
 
 

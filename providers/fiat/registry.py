@@ -9,11 +9,21 @@ from types import MappingProxyType
 from core.errors import PermanentError
 from providers.fiat import settings
 from providers.fiat.base import Gateway
-from providers.fiat.settings import GatewaySettings, RazorpaySettings, StripeSettings
+from providers.fiat.settings import (
+    AlchemyPaySettings,
+    FlutterwaveSettings,
+    GatewaySettings,
+    RazorpaySettings,
+    StripeSettings,
+    UnlimitSettings,
+)
 
 GATEWAYS: Mapping[str, tuple[type[GatewaySettings], str]] = {
+    "alchemy_pay": (AlchemyPaySettings, "providers.fiat.alchemy_pay:AlchemyPayGateway"),
+    "flutterwave": (FlutterwaveSettings, "providers.fiat.flutterwave:FlutterwaveGateway"),
     "razorpay": (RazorpaySettings, "providers.fiat.razorpay:RazorpayGateway"),
     "stripe": (StripeSettings, "providers.fiat.stripe:StripeGateway"),
+    "unlimit": (UnlimitSettings, "providers.fiat.unlimit:UnlimitGateway"),
 }
 """Name -> its settings, and the module and class that is made of them."""
 

@@ -10,17 +10,14 @@ chargeback that was received (CHARGED_BACK) is a dispute until the dispute has i
 is one that was won. Settlement reports are files that no page describes: not read.
 """
 
-import math
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from core.errors import OutcomeUnknownError, TransientError
-from core.http import ANSWER_TIMEOUT_S, HttpClient, RefusedError, Reply
+from core.http import ANSWER_TIMEOUT_S, RefusedError
 from providers.fiat import decimals, fields
 from providers.fiat.base import (
     Abilities,
@@ -38,6 +35,7 @@ from providers.fiat.base import (
     Standing,
 )
 from providers.fiat.settings import UnlimitSettings
+from providers.fiat.unlimit_http import UnlimitHttp
 
 WINDOW = timedelta(days=7) - timedelta(seconds=2)
 """Of one query: less than 7 days, also in whole seconds."""
@@ -46,15 +44,17 @@ SLACK = timedelta(hours=1)
 ORDER_DAYS = timedelta(days=14)
 """A payment begins when it is asked for. Twice a window, for attempts that begin later on the same page."""
 PAGE = 1_000
-TOKEN_SPARE_S = 10.0
-"""A token is not used in its last seconds (the SDK's TOKEN_MIN_VALIDITY)."""
 
-UNAUTHORIZED = 401
+ASKED = "asked: "
+"""A payment's note, which payers don't see, says what was asked for: what is told of its amount is what was paid."""
 
 PAID = {"COMPLETED", "REFUNDED", "CHARGED_BACK", "CHARGEBACK_RESOLVED"}
-FAILED = {"DECLINED", "CANCELLED", "VOIDED", "TERMINATED"}
+FAILED = {"DECLINED", "CANCELLED", "VOIDED"}
+EXPIRED = {"TERMINATED"}
 PLAIN = {"COMPLETED", "DECLINED"}
 """Callbacks of these say all of a payment; others are asked about."""
+REPEATED = re.compile("unique|duplicate|already exist", re.IGNORECASE)
+"""No page has the words by which a `request.id` of the last 30 minutes is refused."""
 REFUNDS = {
     "COMPLETED": RefundState.DONE,
     "REFUNDED": RefundState.DONE,
@@ -69,7 +69,7 @@ class UnlimitGateway:
     name = "unlimit"
 
     def __init__(self, settings: UnlimitSettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
-        self._http = _Client(settings, answer_timeout)
+        self._http = UnlimitHttp(settings, answer_timeout)
         self.abilities = Abilities(
             currencies=settings.ranges,
             methods=frozenset({Method.ANY, Method.CARD}),
@@ -79,15 +79,18 @@ class UnlimitGateway:
         )
 
     def create(self, request: OrderRequest) -> Made:
-        try:
-            known = self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC))
-        except TransientError as error:
-            return Made(standing=Standing.NOT_SENT, why=str(error))
+        if request.method not in self.abilities.methods:
+            return Made(standing=Standing.REJECTED, why=f"Unlimit takes no {request.method}")
+        known = decimals.before(
+            lambda: self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC))
+        )
+        if isinstance(known, decimals.Outcome):
+            return Made(standing=known.standing, why=known.why)
         if known is not None:
             return Made(standing=Standing.ACCEPTED, order=known)
         outcome = decimals.attempt(lambda: self._http.post("/api/payments", _payment_body(request)), _why)
         if outcome.standing is not Standing.ACCEPTED:
-            return Made(standing=outcome.standing, why=outcome.why)
+            return Made(standing=_standing(outcome), why=outcome.why)
         try:
             order = Order(
                 reference=request.reference,
@@ -110,15 +113,14 @@ class UnlimitGateway:
         return self._whole(reference, payments) if payments else None
 
     def refund(self, request: RefundRequest) -> Refunded:
-        try:
-            known = self.find_refund(request, refund_ref=None)
-        except TransientError as error:
-            return Refunded(standing=Standing.NOT_SENT, why=str(error))
+        known = decimals.before(lambda: self.find_refund(request, refund_ref=None))
+        if isinstance(known, decimals.Outcome):
+            return Refunded(standing=known.standing, why=known.why)
         if known is not None:
             return Refunded(standing=Standing.ACCEPTED, refund=known)
         outcome = decimals.attempt(lambda: self._http.post("/api/refunds", _refund_body(request)), _why)
         if outcome.standing is not Standing.ACCEPTED:
-            return Refunded(standing=outcome.standing, why=outcome.why)
+            return Refunded(standing=_standing(outcome), why=outcome.why)
         try:
             return Refunded(standing=Standing.ACCEPTED, refund=_refund(request, outcome.body))
         except decimals.UnreadableError as error:
@@ -197,20 +199,25 @@ class UnlimitGateway:
         if order.state is not OrderState.PAID:
             return order
         begun = min(decimals.moment(decimals.field(each, "payment_data", "created")) for each in payments)
-        rows = {decimals.text(row, "refund_data", "id"): row for row in self._refunds(reference, begun)}
-        parts = sum(
-            decimals.units(decimals.field(row, "refund_data", "amount"), order.currency)
-            for row in rows.values()
-            if _refund_state(row) is RefundState.DONE
-        )
-        whole = sum(_units(each) for each in payments if _status(each) == "REFUNDED")
-        taken = [each for each in payments if _status(each) == "CHARGED_BACK"]
-        final = sum(_units(each) for each in taken if self._is_final(_id(each)))
+        returned = dict.fromkeys(map(_id, payments), 0)
+        for row in self._refunds(reference, begun):
+            if _refund_state(row) is RefundState.DONE and _id(row) in returned:
+                returned[_id(row)] += decimals.price(decimals.field(row, "refund_data", "amount"), order.currency)
+        disputed = charged_back = 0
+        for each in payments:
+            if _status(each) == "REFUNDED":
+                returned[_id(each)] = _units(each)
+            elif _status(each) == "CHARGED_BACK":
+                # How much a bank asks back is told nowhere: at most what the payer hasn't got back yet.
+                left = _units(each) - returned[_id(each)]
+                disputed, charged_back = (
+                    (disputed, charged_back + left) if self._is_final(_id(each)) else (disputed + left, charged_back)
+                )
         return replace(
             order,
-            refunded_units=max(parts, whole),
-            disputed_units=sum(map(_units, taken)) - final,
-            charged_back_units=final,
+            refunded_units=sum(returned.values()),
+            disputed_units=disputed,
+            charged_back_units=charged_back,
         )
 
     def _is_final(self, payment_id: str) -> bool:
@@ -226,60 +233,6 @@ class UnlimitGateway:
         return decimals.maybe(newest, "result_time") is not None
 
 
-class _Client:
-    """Requests with a token, which is got by the terminal's password and kept until it ends."""
-
-    def __init__(self, settings: UnlimitSettings, answer_timeout: float) -> None:
-        self._http = HttpClient(settings.base_url, answer_timeout=answer_timeout)
-        self._credentials = {
-            "grant_type": "password",
-            "terminal_code": settings.reveal("terminal_code"),
-            "password": settings.reveal("password"),
-        }
-        self._lock = threading.Lock()
-        self._token = ""
-        self._ends = -math.inf
-
-    def read(self, path: str, params: Mapping[str, Any] | None = None) -> Reply:
-        return self._with_token(lambda headers: self._http.read(path, params=params, headers=headers))
-
-    def post(self, path: str, body: str) -> Reply:
-        """Raises as HttpClient.send. Without a token nothing was asked of money."""
-        return self._with_token(
-            lambda headers: self._http.send(
-                "POST", path, content=body.encode(), headers={**headers, "Content-Type": "application/json"}
-            )
-        )
-
-    def _with_token(self, ask: Callable[[Mapping[str, str]], Reply]) -> Reply:
-        """A token that they don't know any more was refused with what it came with: another one may ask again."""
-        token = self._current()
-        try:
-            return ask({"Authorization": f"Bearer {token}"})
-        except RefusedError as error:
-            if error.reply.status != UNAUTHORIZED:
-                raise
-        self._forget(token)
-        return ask({"Authorization": f"Bearer {self._current()}"})
-
-    def _current(self) -> str:
-        with self._lock:
-            if time.monotonic() >= self._ends:
-                asked_at = time.monotonic()
-                try:
-                    told = self._http.send("POST", "/api/auth/token", form=self._credentials).json()
-                except OutcomeUnknownError as error:
-                    raise TransientError(str(error)) from None
-                self._token = decimals.text(told, "access_token")
-                self._ends = asked_at + int(decimals.text(told, "expires_in")) - TOKEN_SPARE_S
-            return self._token
-
-    def _forget(self, token: str) -> None:
-        with self._lock:
-            if self._token == token:
-                self._ends = -math.inf
-
-
 def _payment_body(request: OrderRequest) -> str:
     body: dict[str, object] = {
         "request": {"id": request.reference, "time": _stamp(datetime.now(UTC))},
@@ -292,6 +245,7 @@ def _payment_body(request: OrderRequest) -> str:
         "payment_data": {
             "amount": decimals.amount(request.units, request.currency),
             "currency": fields.code(request.currency),
+            "note": f"{ASKED}{request.units} {request.currency}",
         },
     }
     if request.method is Method.CARD:
@@ -322,15 +276,27 @@ def _order(reference: str, payments: Sequence[Any]) -> Order:
     currencies = {decimals.text(each, "payment_data", "currency") for each in paid or payments}
     if len(currencies) != 1:
         raise decimals.UnreadableError("the payments of one order are in several currencies")
-    state = OrderState.PAID if paid else OrderState.FAILED if statuses <= FAILED else OrderState.OPEN
+    currency = decimals.currency_of(currencies.pop())
     return Order(
         reference=reference,
         provider_ref=_id((paid or payments)[0]),
-        state=state,
-        currency=decimals.currency_of(currencies.pop()),
-        units=_units(payments[0]),
+        state=OrderState.PAID if paid else _unpaid(statuses),
+        currency=currency,
+        units=_asked(payments[0], currency),
         paid_units=sum(map(_units, paid)),
     )
+
+
+def _unpaid(statuses: Collection[str]) -> OrderState:
+    """All attempts must have ended. A status that we have never seen goes on."""
+    if not FAILED.union(EXPIRED).issuperset(statuses):
+        return OrderState.OPEN
+    return OrderState.EXPIRED if EXPIRED.issuperset(statuses) else OrderState.FAILED
+
+
+def _asked(payment: Any, currency: str) -> int:
+    note = re.fullmatch(rf"{ASKED}([0-9]{{1,18}}) {currency}", str(decimals.maybe(payment, "payment_data", "note")))
+    return _units(payment) if note is None else int(note[1])
 
 
 def _refund(request: RefundRequest, told: Any) -> Refund:
@@ -341,7 +307,7 @@ def _refund(request: RefundRequest, told: Any) -> Refund:
         provider_ref=decimals.text(told, "refund_data", "id"),
         state=_refund_state(told),
         currency=currency,
-        units=request.units if amount is None else decimals.units(amount, currency),
+        units=request.units if amount is None else decimals.price(amount, currency),
     )
 
 
@@ -360,12 +326,18 @@ def _status(payment: Any) -> str:
 
 def _units(payment: Any) -> int:
     currency = decimals.currency_of(decimals.field(payment, "payment_data", "currency"))
-    return decimals.units(decimals.field(payment, "payment_data", "amount"), currency)
+    return decimals.price(decimals.field(payment, "payment_data", "amount"), currency)
 
 
 def _stamp(moment: datetime) -> str:
     """yyyy-MM-dd'T'HH:mm:ss'Z'."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _standing(outcome: decimals.Outcome) -> Standing:
+    """A `request.id` that was there before is our own earlier try, which the look-up didn't show: not a refusal."""
+    repeated = outcome.standing is Standing.REJECTED and REPEATED.search(outcome.why or "") is not None
+    return Standing.UNKNOWN if repeated else outcome.standing
 
 
 def _why(refusal: Mapping[str, Any]) -> Sequence[object]:

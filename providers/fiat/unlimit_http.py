@@ -1,0 +1,70 @@
+"""Unlimit's OAuth over core.http: POST /api/auth/token of the SDK's AuthApi, and its DefaultTokenProvider."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from core.errors import OutcomeUnknownError, TransientError
+from core.http import HttpClient, RefusedError, Reply
+from providers.fiat import decimals
+from providers.fiat.settings import UnlimitSettings
+
+TOKEN_SPARE_S = 10.0
+"""A token is not used in its last seconds (the SDK's TOKEN_MIN_VALIDITY)."""
+UNAUTHORIZED = 401
+
+
+class UnlimitHttp:
+    """Requests with a token, which is got by the terminal's password and kept until it ends."""
+
+    def __init__(self, settings: UnlimitSettings, answer_timeout: float) -> None:
+        self._http = HttpClient(settings.base_url, answer_timeout=answer_timeout)
+        self._credentials = {
+            "grant_type": "password",
+            "terminal_code": settings.reveal("terminal_code"),
+            "password": settings.reveal("password"),
+        }
+        self._lock = threading.Lock()
+        self._token = ""
+        self._ends = -math.inf
+
+    def read(self, path: str, params: Mapping[str, Any] | None = None) -> Reply:
+        return self._with_token(lambda headers: self._http.read(path, params=params, headers=headers))
+
+    def post(self, path: str, body: str) -> Reply:
+        """Raises as HttpClient.send. Without a token nothing was asked of money."""
+        return self._with_token(
+            lambda headers: self._http.send(
+                "POST", path, content=body.encode(), headers={**headers, "Content-Type": "application/json"}
+            )
+        )
+
+    def _with_token(self, ask: Callable[[Mapping[str, str]], Reply]) -> Reply:
+        """A token that they don't know any more was refused with what it came with: another one may ask again."""
+        token = self._current()
+        try:
+            return ask({"Authorization": f"Bearer {token}"})
+        except RefusedError as error:
+            if error.reply.status != UNAUTHORIZED:
+                raise
+        self._forget(token)
+        return ask({"Authorization": f"Bearer {self._current()}"})
+
+    def _current(self) -> str:
+        with self._lock:
+            if time.monotonic() >= self._ends:
+                asked_at = time.monotonic()
+                try:
+                    told = self._http.send("POST", "/api/auth/token", form=self._credentials).json()
+                except OutcomeUnknownError as error:
+                    raise TransientError(str(error)) from None
+                self._token = decimals.text(told, "access_token")
+                self._ends = asked_at + int(decimals.text(told, "expires_in")) - TOKEN_SPARE_S
+            return self._token
+
+    def _forget(self, token: str) -> None:
+        with self._lock:
+            if self._token == token:
+                self._ends = -math.inf

@@ -87,21 +87,26 @@ def ask(sources: Sequence[Source], pairs: Collection[Pair]) -> Prices:
             log.exception("rate.source_broken", source=name)
         else:
             for pair in found.keys() & prices.keys():
-                if told := _checked(name, prices[pair]):
+                if told := _checked(name, pair, prices[pair]):
                     found[pair][name] = told
     return found
 
 
-def _checked(source: str, price: Price) -> Told | None:
+def _checked(source: str, pair: Pair, price: Price) -> Told | None:
+    """What an adapter says, which is not trusted any more than its source."""
     try:
-        value = Fraction(*fraction(price.pair.asset, price.pair.currency, price.price))
+        return _told(pair, price)
     except InvalidRequestError as error:
-        log.warning("rate.price_refused", source=source, asset=price.pair.asset, error=str(error))
+        log.warning("rate.price_refused", source=source, asset=pair.asset, currency=pair.currency, error=str(error))
         return None
+
+
+def _told(pair: Pair, price: Price) -> Told:
+    if price.pair != pair:
+        raise InvalidRequestError("it is the price of another pair")
     if price.observed_at.tzinfo is None or price.observed_at > clock.now() + AHEAD_MAX:
-        log.warning("rate.price_refused", source=source, asset=price.pair.asset, error="its time is yet to come")
-        return None
-    return Told(value, price.observed_at)
+        raise InvalidRequestError("its time is yet to come")
+    return Told(Fraction(*fraction(pair.asset, pair.currency, price.price)), price.observed_at)
 
 
 # --- keeping -----------------------------------------------------------------------------------------------------

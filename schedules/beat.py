@@ -19,6 +19,7 @@ from config.queues import QUEUES
 from core import db
 from domain.claim import service as packets
 from domain.deposit import service as deposits
+from domain.fiat_payment import service as fiat_payments
 from domain.health import service as health
 from domain.rates.settings import rates
 from domain.timetable import service
@@ -67,6 +68,9 @@ def timetable() -> list[Schedule]:
         Schedule("compare_packets", "claim_sync.compare", every=timedelta(minutes=1)),
         Schedule("compare_bets", "claim_sync.compare_bets", every=timedelta(minutes=1), offset=timedelta(seconds=20)),
         Schedule("unload_idle", "claim_sync.unload_idle", every=timedelta(minutes=1), offset=timedelta(seconds=40)),
+        Schedule("refresh_gateways", "fiat_webhook.refresh_gateways", every=timedelta(minutes=1)),
+        Schedule("poll_fiat_payments", "fiat_webhook.poll", every=timedelta(seconds=5), on_demand=True),
+        Schedule("settle_gateways", "fiat_webhook.settle_gateways", every=timedelta(days=1), offset=timedelta(hours=4)),
         Schedule("expire_holds", "maintenance.expire_holds", every=timedelta(seconds=10)),
         # Each seal asks for the audit of what it sealed.
         Schedule("seal_ledger", "maintenance.seal_ledger", every=timedelta(minutes=1)),
@@ -89,7 +93,8 @@ def wanted(session: Session, now: datetime) -> set[str]:
         for verb, wish in zip(("poll", "scan"), wishes, strict=True)
         if wish
     }
-    return chains | ({"close_packets"} if packets.wanted(session, now) else set())
+    others = {"close_packets": packets.wanted, "poll_fiat_payments": fiat_payments.wanted}
+    return chains | {name for name, is_wanted in others.items() if is_wanted(session, now)}
 
 
 class PeriodScheduler(Scheduler):

@@ -84,6 +84,8 @@ class Double(abc.ABC):
     refunds_fail: ClassVar[bool] = False
     """`fail_refunds` is there."""
     partial_refunds: ClassVar[bool] = True
+    tells_asked: ClassVar[bool] = True
+    """`find` tells what was asked for, also where something else was paid."""
     page_max: int = 100
     """Rows that it tells of at once: less, and lists have several pages."""
     hidden: int = 0

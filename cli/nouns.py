@@ -16,6 +16,7 @@ NOUNS = {
     "wallets": "Extended public keys, from which addresses are derived.",
     "chains": "How far each chain was read.",
     "deposits": "Payments that are watched for, and what became of them.",
+    "fiat": "Payments by card, bank and wallet, and what gateways say of them.",
     "jobs": "Durable work: what waits, what runs, how it ended.",
     "rates": "What assets are worth in currencies.",
     "fairness": "Provably fair draws: seeds, and the check that anybody can make.",

@@ -32,6 +32,8 @@ from api.routes import (
     journals,
     metrics,
     packets,
+    quotes,
+    rates,
 )
 from config import assets, settings
 from config import logging as log_config
@@ -100,7 +102,9 @@ def create_app() -> FastAPI:
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
     games = (packets.router, bets.router, bets.players, fairness.router, described.router())
-    for router in (deposits.router, addresses.router, batches.router, chains.router, jobs.router, *ledger, *games):
+    work = (deposits.router, addresses.router, batches.router, chains.router, jobs.router)
+    money = (rates.router, quotes.router)
+    for router in (*work, *ledger, *money, *games):
         app.include_router(router, responses=openapi.PROBLEMS)
     app.include_router(webhooks.router(), responses=openapi.PROBLEMS)
     for router in (health.router, metrics.router, docs.router):

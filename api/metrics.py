@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
 
 from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from api import hot_metrics, node_metrics, webhook_metrics
+from api import hot_metrics, node_metrics, rate_metrics, webhook_metrics
 from core import db, jobs
 from core.hot import status as hot
 from domain.deposit.service import ChainStatus
@@ -58,25 +58,26 @@ class DatabaseCollector(Collector):
         self._read_chains = read_chains
         self._lock = Lock()
         self._read_at = float("-inf")
-        self._families: list[GaugeMetricFamily] = []
+        self._families: list[Metric] = []
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Metric]:
         return []  # so that registering asks nothing of the database
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         with self._lock:
             if time.monotonic() > self._read_at + READ_EVERY:
                 self._families = self._read()
                 self._read_at = time.monotonic()
             yield from self._families
 
-    def _read(self) -> list[GaugeMetricFamily]:
+    def _read(self) -> list[Metric]:
         up = GaugeMetricFamily("tallyrail_database_up", "1 if the figures below could be read")
         try:
             with db.transaction() as session:
                 depths = jobs.depths(session)
                 books = audit.status(session)
                 nodes = node_metrics.families(session)
+                rates = rate_metrics.families(session)
                 hot_status = hot.read(session)
                 hot_families = hot_metrics.families(session, hot_status)
                 webhooks = webhook_metrics.families(session)
@@ -100,7 +101,8 @@ class DatabaseCollector(Collector):
             by_state.add_metric([state], count)
         # Redis is asked when no transaction is open any more.
         hot_families += hot_metrics.waiting(hot_status)
-        return [up, by_status, oldest, by_state, *_chains(chains), *nodes, *_books(books), *hot_families, *webhooks]
+        work = (up, by_status, oldest, by_state)
+        return [*work, *_chains(chains), *nodes, *rates, *_books(books), *hot_families, *webhooks]
 
 
 def _chains(statuses: Iterable[ChainStatus]) -> list[GaugeMetricFamily]:

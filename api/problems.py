@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, OutcomeUnknownError, TransientError
 from domain.access.errors import CredentialError, KeyReusedError, RequestInProgressError
+from domain.rates.reasons import RateUnusableError
 from ledger.errors import (
     AccountClosedError,
     AccountFrozenError,
@@ -64,6 +65,7 @@ KINDS = {
     "invalid-request": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The request can't be carried out"),
     "idempotency-key-reused": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key stands for another request"),
     "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
+    "rate-unusable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "There is no rate to be trusted at the moment"),
     "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Something is wrong on our side"),
     "unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The service can't answer at the moment"),
     "outcome-unknown": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "It may be done, or not"),
@@ -134,6 +136,7 @@ class ProblemDocument(BaseModel):
     journal_id: str | None = Field(default=None, description="already-reversed: the journal")
     reversed_by: str | None = Field(default=None, description="already-reversed: its reversal")
     hold_id: str | None = Field(default=None, description="hold-settled, hold-exceeded: the hold")
+    reason: str | None = Field(default=None, description="rate-unusable: such as jump, spread or stale")
     state: str | None = Field(default=None, description="hold-settled: posted, voided or expired")
     expires_at: str | None = Field(default=None, description="hold-settled: the deadline that has passed")
     held: str | None = Field(default=None, description="hold-exceeded: what the hold has")
@@ -212,6 +215,8 @@ def of_error(error: Exception) -> Problem:  # noqa: C901, PLR0911  # a table
             return Problem("invalid-cursor", str(error), [{"parameter": "cursor", "detail": str(error)}])
         case InvalidRequestError():
             return Problem("invalid-request", str(error), _at_field(error))
+        case RateUnusableError():
+            return Problem("rate-unusable", str(error), headers={"Retry-After": "30"}, members={"reason": error.reason})
         case TransientError() | OperationalError() | InterfaceError() | PoolTimeoutError():
             # Whether the work was committed is not known here. The same key tells, whichever way it went.
             return Problem("unavailable", "nothing is lost: send the request again", headers={"Retry-After": "1"})

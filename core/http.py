@@ -36,6 +36,7 @@ RETRY_AFTER_MAX = timedelta(hours=1)
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _OK, _REDIRECT, _CLIENT_ERROR, _SERVER_ERROR = 200, 300, 400, 500
+_PORT_MAX = 65_535
 _UNKNOWN = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.CONFLICT}
 
 
@@ -79,7 +80,10 @@ class HttpClient:
     Args:
         base_url: what paths are appended to.
         headers: sent with each request, such as a key.
-        connect_timeout, read_timeout, answer_timeout: seconds.
+        connect_timeout, read_timeout, answer_timeout: seconds. A free one of the pool is waited for as a new one.
+
+    Raises:
+        PermanentError: `base_url` is no address.
 
     """
 
@@ -94,10 +98,10 @@ class HttpClient:
         answer_timeout: float = ANSWER_TIMEOUT_S,
     ) -> None:
         self._base = base_url.rstrip("/")
-        self._host = httpx.URL(base_url).host
+        self._host = _host(base_url)
         self._answer_timeout = answer_timeout
         self._client = httpx.Client(
-            timeout=httpx.Timeout(read_timeout, connect=connect_timeout),
+            timeout=httpx.Timeout(read_timeout, connect=connect_timeout, pool=connect_timeout),
             headers=headers,
             auth=auth,
             # Redirects would turn a POST into a GET of somebody else's page, with our key.
@@ -156,6 +160,17 @@ class HttpClient:
 
 class _TooLongError(Exception):
     pass
+
+
+def _host(address: str) -> str:
+    """An address may hold a password, so that what is wrong with it is not said."""
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL:
+        raise PermanentError("the address of a provider can't be read") from None
+    if url.scheme not in {"http", "https"} or not url.host or not 0 < (url.port or 1) <= _PORT_MAX:
+        raise PermanentError("the address of a provider is none of HTTP")
+    return url.host
 
 
 def _read(response: httpx.Response) -> bytes:

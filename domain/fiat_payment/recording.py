@@ -1,7 +1,8 @@
 """Taking in what a provider says of a payment, from wherever it came: webhook, poll or the answer to our own call.
 
-All amounts are totals, so what is told twice, late or in another order changes nothing that was not to be changed:
-what was paid and refunded only grows; of the rest, what the newest question was answered holds.
+All amounts are totals, so what is told twice, late or in another order changes nothing that was not to be changed.
+What was paid only grows. Of what went back, what the newest question was answered holds, since disputes are won and
+refunds fail; an older answer and a webhook can only add to the refunds, and the provider is asked at once.
 """
 
 from dataclasses import dataclass
@@ -104,15 +105,15 @@ def _is_of_its_currency(session: Session, payment: FiatPayment, order: Order) ->
 
 def _merge(session: Session, payment: FiatPayment, order: Order, said: _Said, *, now: datetime, hint: bool) -> None:
     payment.paid_units = max(payment.paid_units, order.paid_units)
-    payment.refunded_units = max(payment.refunded_units, order.refunded_units)
     if said.newest and order.fee_units is not None:
         payment.provider_fee_units = order.fee_units
-    contested = (order.disputed_units, order.charged_back_units)
-    if said.newest and contested != (payment.disputed_units, payment.charged_back_units):
-        if hint:
-            payment.next_look_at = now
+    told = (order.refunded_units, order.disputed_units, order.charged_back_units)
+    if told != (payment.refunded_units, payment.disputed_units, payment.charged_back_units):
+        if said.newest and not hint:
+            payment.refunded_units, payment.disputed_units, payment.charged_back_units = told
         else:
-            payment.disputed_units, payment.charged_back_units = contested
+            payment.refunded_units = max(payment.refunded_units, order.refunded_units)
+            payment.next_look_at = now  # whether that still holds, the provider knows
     if order.state is OrderState.PAID and not order.paid_units:
         difference(session, payment, HoldReason.AMOUNT, expected=str(payment.units), found="0")
         log.error("fiat_payment.paid_nothing", payment_id=str(payment.id))

@@ -75,7 +75,8 @@ class Desk:
     # --- payments ----------------------------------------------------------------------------------------------------
 
     def create(self, units: int = 10_000, currency: str = EUR, **asked: Any) -> UUID:
-        new = NewFiatPayment(tenant=SHOP, account=USER, currency=currency, units=units, **asked)
+        fields: dict[str, Any] = {"tenant": SHOP, "account": USER, "currency": currency, "units": units}
+        new = NewFiatPayment(**fields | asked)
         with transaction() as session:
             return service.create(session, new, self.conversions).id
 

@@ -66,6 +66,15 @@ def test_an_answer_to_an_older_question_changes_only_what_grows(desk: Desk) -> N
     assert desk.available() == 9_600
 
 
+def test_a_refund_that_fails_on_its_way_gives_the_money_back(desk: Desk) -> None:
+    payment = desk.ordered(10_000)
+    desk.pay(payment)
+    desk.tell(payment, refunded_units=10_000)
+    assert (desk.state(payment), desk.available()) == (S.REFUNDED, 0)
+    desk.tell(payment, refunded_units=0)
+    assert (desk.state(payment), desk.available()) == (S.CREDITED, 10_000)
+
+
 def test_money_that_comes_after_the_end_is_still_money(desk: Desk) -> None:
     for state, ended in ((OrderState.EXPIRED, S.EXPIRED), (OrderState.FAILED, S.FAILED)):
         payment = desk.ordered(10_000)

@@ -22,7 +22,8 @@ S, R = PaymentState, RefundState
 
 
 def ask(payment: UUID, units: int, **given: Any) -> UUID:
-    new = NewRefund(**{"payment_id": payment, "units": units, "reason": "sent back", "actor": "ann"} | given)
+    fields: dict[str, Any] = {"payment_id": payment, "units": units, "reason": "sent back", "actor": "ann"}
+    new = NewRefund(**fields | given)
     with transaction() as session:
         return service.request_refund(session, new).id
 

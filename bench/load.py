@@ -8,6 +8,7 @@ length and, at the end, what it says.
 Reads a plan from standard input: JSON of `Plan`. Writes one line of JSON: `Outcome`.
 """
 
+import hmac
 import json
 import resource
 import select
@@ -36,6 +37,8 @@ class Plan:
     connections: int
     results: str
     """How often each of these, joined by |, stands in the answers is counted."""
+    secret: str = ""
+    """Each body is signed with it, as Razorpay signs webhooks."""
 
 
 @dataclass
@@ -78,9 +81,15 @@ def _requests(plan: Plan) -> list[bytes]:
         path, _, body = line.partition(b" ")
         made.append(
             b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (path, plan.key.encode(), len(body), body)
+            b"%sContent-Length: %d\r\n\r\n%s" % (path, plan.key.encode(), _signed(body, plan.secret), len(body), body)
         )
     return made
+
+
+def _signed(body: bytes, secret: str) -> bytes:
+    if not secret:
+        return b""
+    return b"X-Razorpay-Signature: %s\r\n" % hmac.new(secret.encode(), body, "sha256").hexdigest().encode()
 
 
 class Load:

@@ -4,22 +4,20 @@ import importlib
 from collections.abc import Sequence
 from functools import cache
 
-from core.errors import PermanentError
 from providers.prices.base import Source
+from providers.prices.settings import SourceName
 from providers.prices.settings import prices as settings
 
 # ccxt takes two seconds and 80 MB to import: only a process that asks for prices pays for it.
-ADAPTERS = {
+ADAPTERS: dict[SourceName, str] = {
     "binance": "providers.prices.binance:Binance",
     "coinbase": "providers.prices.coinbase:Coinbase",
     "coingecko": "providers.prices.coingecko:CoinGecko",
 }
 
 
-def get(name: str) -> Source:
-    """A new one. Raises PermanentError for a name that stands for none."""
-    if name not in ADAPTERS:
-        raise PermanentError(f"PRICE_SOURCES names {name[:80]!r}; there are {', '.join(ADAPTERS)}")
+def get(name: SourceName) -> Source:
+    """A new one, as the settings say."""
     module, adapter = ADAPTERS[name].split(":")
     made: Source = getattr(importlib.import_module(module), adapter)(settings())
     return made

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,6 +17,7 @@ from core.errors import TransientError
 from local.http_server import Answer
 from providers.prices import registry
 from providers.prices.base import Pair
+from providers.prices.settings import PriceSettings, SourceName
 from tests.support.faulty import Fault, dies, garbage, hangs_up, html, other_json, saying, truncates
 from tests.support.prices import (
     BTC,
@@ -46,7 +48,12 @@ def double(request: pytest.FixtureRequest) -> Iterator[PriceDouble]:
 
 
 def test_every_source_of_the_registry_has_a_double() -> None:
-    assert {double.name for double in DOUBLES} == set(registry.ADAPTERS)
+    assert {double.name for double in DOUBLES} == set(registry.ADAPTERS) == set(get_args(SourceName))
+
+
+def test_a_source_that_there_is_none_of_stops_the_start() -> None:
+    with pytest.raises(ValueError, match="binance"):
+        PriceSettings(sources=("kraken",))  # type: ignore[arg-type]
 
 
 def test_a_price_is_told_digit_by_digit_with_its_time(double: PriceDouble) -> None:

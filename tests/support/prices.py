@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from local.http_server import Answer, Asked, HttpServer
 from providers.prices.base import Pair, Source
 from providers.prices.registry import ADAPTERS
-from providers.prices.settings import PriceSettings
+from providers.prices.settings import PriceSettings, SourceName
 from tests.support.faulty import Fault
 
 BTC = "bip122:000000000019d6689c085ae165831e93/slip44:0"
@@ -35,7 +35,7 @@ USD_NGN = Pair(USD, NGN)
 class PriceDouble(abc.ABC):
     """One source. `with BinanceDouble() as double: double.source()` is the adapter, pointed at it."""
 
-    name: ClassVar[str]
+    name: ClassVar[SourceName]
     pairs: ClassVar[Mapping[Pair, str]]
     """What it knows of the pairs above, and under which names."""
     tells_times: ClassVar[bool] = True

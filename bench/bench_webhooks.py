@@ -7,8 +7,8 @@ The API under uvicorn with one process, 64 connections, bodies of about 800 byte
   the latency, in milliseconds.
 - webhooks.repeat: the same ones once more.
 - webhooks.settled.p99, .burst.p99: milliseconds from a webhook's arrival to the end of its handling, at 100 a second,
-  and in a burst of 5,000. Baseline: the median of the same. With the relay and a worker of two processes. The gateway says that it is about nothing, so a
-  provider's time is not in it.
+  and in a burst of 5,000. Baseline: the median of the same. With the relay and a worker of two processes. The gateway
+  says that it is about nothing, so a provider's time is not in it.
 """
 
 import hmac

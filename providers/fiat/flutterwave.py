@@ -46,6 +46,8 @@ BAD_REQUEST = 400
 NONE_FOUND = "no transaction was found"
 """How verify_by_reference says, with 400, that it knows none."""
 DAY = timedelta(days=1)
+BEFORE = timedelta(days=30)
+"""How far an order is looked back for before it is asked for: an earlier try of ours may be some time ago."""
 SETTLING = timedelta(days=14)
 """Settlements are listed by a day that may be so long before they are paid out."""
 PAGES_MAX = 1_000
@@ -78,7 +80,7 @@ class FlutterwaveGateway:
         if request.method not in self.abilities.methods:
             return Made(standing=Standing.REJECTED, why=f"Flutterwave takes no {request.method}")
         known = decimals.before(
-            lambda: self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC))
+            lambda: self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC) - BEFORE)
         )
         if isinstance(known, decimals.Outcome):
             return Made(standing=known.standing, why=known.why)
@@ -320,7 +322,10 @@ class FlutterwaveGateway:
                 if number not in seen:
                     seen.add(number)
                     yield row
-            if page >= int(decimals.maybe(told, "meta", "page_info", "total_pages") or 1):
+            pages = decimals.maybe(told, "meta", "page_info", "total_pages") or 1
+            if not isinstance(pages, int):
+                raise decimals.UnreadableError(f"{path} doesn't say how many pages there are")
+            if page >= pages:
                 return
         raise decimals.UnreadableError(f"{path} has more than {PAGES_MAX} pages")
 

@@ -41,6 +41,8 @@ WINDOW = timedelta(days=7) - timedelta(seconds=2)
 """Of one query: less than 7 days, also in whole seconds."""
 SLACK = timedelta(hours=1)
 """Between their clocks and ours, and before what was made while we waited for the answer."""
+BEFORE = timedelta(days=6)
+"""How far an order is looked back for before it is asked for: an earlier try may be some time ago. One window."""
 ORDER_DAYS = timedelta(days=14)
 """A payment begins when it is asked for. Twice a window, for attempts that begin later on the same page."""
 PAGE = 1_000
@@ -82,7 +84,7 @@ class UnlimitGateway:
         if request.method not in self.abilities.methods:
             return Made(standing=Standing.REJECTED, why=f"Unlimit takes no {request.method}")
         known = decimals.before(
-            lambda: self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC))
+            lambda: self.find(reference=request.reference, provider_ref=None, made_at=datetime.now(UTC) - BEFORE)
         )
         if isinstance(known, decimals.Outcome):
             return Made(standing=known.standing, why=known.why)

@@ -60,8 +60,11 @@ class UnlimitHttp:
                     told = self._http.send("POST", "/api/auth/token", form=self._credentials).json()
                 except OutcomeUnknownError as error:
                     raise TransientError(str(error)) from None
+                lasts = decimals.field(told, "expires_in")
+                if not isinstance(lasts, int):
+                    raise decimals.UnreadableError("the provider's answer doesn't say how long its token lasts")
                 self._token = decimals.text(told, "access_token")
-                self._ends = asked_at + int(decimals.text(told, "expires_in")) - TOKEN_SPARE_S
+                self._ends = asked_at + lasts - TOKEN_SPARE_S
             return self._token
 
     def _forget(self, token: str) -> None:

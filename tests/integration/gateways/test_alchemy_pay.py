@@ -14,6 +14,8 @@ from local.http_server import Answer, Asked
 from providers.fiat import alchemy_pay
 from providers.fiat.base import Order, OrderState, Standing
 from providers.fiat.decimals import UnreadableError
+from providers.webhooks.base import ForgedError
+from providers.webhooks.registry import schemes
 from tests.support import faulty
 from tests.support.faulty import Fault, Forward
 from tests.support.gateways.alchemy_pay import ADDRESS, AlchemyPayDouble
@@ -222,3 +224,21 @@ def test_a_webhook_for_another_application_is_not_ours(double: AlchemyPayDouble,
     webhook = double.take()[-1]
     body = json.dumps({**json.loads(webhook.body), "appId": "another"}).encode()
     assert list(double.gateway().notices(body, webhook.headers)) == []
+
+
+def test_its_webhooks_are_taken_for_what_they_are(double: AlchemyPayDouble, reference: str) -> None:
+    """By whoever checks them before the adapter sees them."""
+    made(double, reference)
+    double.pay(reference)
+    webhooks = double.take()
+    assert webhooks
+    for webhook in webhooks:
+        headers = {name.lower(): value for name, value in webhook.headers.items()}
+        headers |= {":path": "/v1/webhooks/alchemy_pay"}
+        assert schemes()["alchemy_pay"].check(webhook.body, headers, [b"old", double.webhook_secret], now()).secret == 1
+        with pytest.raises(ForgedError):
+            schemes()["alchemy_pay"].check(webhook.body, headers, [b"another"], now())
+        with pytest.raises(ForgedError):
+            schemes()["alchemy_pay"].check(
+                webhook.body.replace(b"125.0", b"925.0"), headers, [double.webhook_secret], now()
+            )

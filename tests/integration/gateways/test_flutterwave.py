@@ -13,6 +13,8 @@ from core.errors import TransientError
 from local.http_server import Answer, Asked
 from providers.fiat.base import LineKind, Made, Method, Order, OrderState, RefundRequest, RefundState, Standing
 from providers.fiat.decimals import UnreadableError
+from providers.webhooks.base import ForgedError
+from providers.webhooks.registry import schemes
 from tests.support import faulty
 from tests.support.faulty import Fault, Forward
 from tests.support.gateways.decimal_double import read, written
@@ -314,3 +316,16 @@ def test_settlements_are_asked_for_by_days(double: FlutterwaveDouble) -> None:
     list(double.gateway().settlements(datetime(2026, 3, 20, 12, tzinfo=UTC), datetime(2026, 3, 21, tzinfo=UTC)))
     query = parse_qs(urlsplit(double.traffic.asked[-1].path).query)
     assert (query["from"], query["to"]) == (["2026-03-06"], ["2026-03-22"])
+
+
+def test_its_webhooks_are_taken_for_what_they_are(double: FlutterwaveDouble, reference: str) -> None:
+    """By whoever checks them before the adapter sees them."""
+    made(double, reference)
+    double.pay(reference)
+    webhooks = double.take()
+    assert webhooks
+    for webhook in webhooks:
+        headers = {name.lower(): value for name, value in webhook.headers.items()}
+        assert schemes()["flutterwave"].check(webhook.body, headers, [b"old", double.webhook_secret], now()).secret == 1
+        with pytest.raises(ForgedError):
+            schemes()["flutterwave"].check(webhook.body, headers, [b"another"], now())

@@ -12,6 +12,8 @@ import pytest
 from core.errors import PermanentError, TransientError
 from providers.fiat.base import Order, OrderState, RefundRequest, RefundState, Standing
 from providers.fiat.decimals import UnreadableError
+from providers.webhooks.base import ForgedError
+from providers.webhooks.registry import schemes
 from tests.support import faulty
 from tests.support.gateways.base import then_says
 from tests.support.gateways.decimal_double import written
@@ -251,3 +253,20 @@ def test_a_callback_without_an_order_number_is_refused(double: UnlimitDouble) ->
     body = written({"payment_data": {"id": "17", "status": "COMPLETED", "amount": 1, "currency": "USD"}})
     with pytest.raises(PermanentError):
         double.gateway().notices(body, double.signed(body))
+
+
+def test_its_webhooks_are_taken_for_what_they_are(double: UnlimitDouble, reference: str) -> None:
+    """By whoever checks them before the adapter sees them."""
+    made(double, reference)
+    double.pay(reference)
+    webhooks = double.take()
+    assert webhooks
+    for webhook in webhooks:
+        headers = {name.lower(): value for name, value in webhook.headers.items()}
+        assert schemes()["unlimit"].check(webhook.body, headers, [b"old", double.webhook_secret], now()).secret == 1
+        with pytest.raises(ForgedError):
+            schemes()["unlimit"].check(webhook.body, headers, [b"another"], now())
+        with pytest.raises(ForgedError):
+            schemes()["unlimit"].check(
+                webhook.body.replace(b"COMPLETED", b"completed"), headers, [double.webhook_secret], now()
+            )

@@ -53,7 +53,7 @@ def test_every_source_of_the_registry_has_a_double() -> None:
 
 def test_a_source_that_there_is_none_of_stops_the_start() -> None:
     with pytest.raises(ValueError, match="binance"):
-        PriceSettings(sources=("kraken",))  # type: ignore[arg-type]
+        PriceSettings(sources=("kraken",))
 
 
 def test_a_price_is_told_digit_by_digit_with_its_time(double: PriceDouble) -> None:

@@ -113,10 +113,15 @@ def attempt_of(row: Any) -> Attempt:
         status=decimals.text(row, "status"),
         currency=currency,
         units=units,
-        fee_units=None if settled is None else units - decimals.units(settled, currency),
+        fee_units=None if settled is None else _fee(units, decimals.price(settled, currency)),
         asked=int(asked) if known else None,
         expires_at=None if expires is None else decimals.moment(expires),
     )
+
+
+def _fee(units: int, settled: int) -> int | None:
+    """None where more reaches us than was asked for: then the payer bore it, and it is none of ours."""
+    return units - settled if settled <= units else None
 
 
 def refund_of(request: RefundRequest, row: Any) -> Refund:

@@ -5,14 +5,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
 from chains import registry
 from chains.base import ChainReader
 from config import assets, settings
+from providers.fiat.base import Gateway
+from providers.fiat.registry import GATEWAYS
 from tests.conformance.lab import Lab, Opened
 from tests.conformance.till import Till
+
+if TYPE_CHECKING:
+    from tests.support.gateways.base import Double
 
 LABS = {
     "eip155": "evm_lab",
@@ -60,3 +67,24 @@ def till(database_url: str, lab: Lab, reader: ChainReader) -> Iterator[Till]:
 def _reload() -> None:
     for cached in (settings, assets, registry):
         cached.reload()
+
+
+# --- gateways ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=sorted(GATEWAYS))
+def double(request: pytest.FixtureRequest) -> "Iterator[Double]":
+    from tests.support.gateways import DOUBLES  # some import an SDK
+
+    with next(kind for kind in DOUBLES if kind.name == request.param)() as double:
+        yield double
+
+
+@pytest.fixture
+def gateway(double: "Double") -> Gateway:
+    return double.gateway(answer_timeout=10)
+
+
+@pytest.fixture
+def reference() -> str:
+    return str(uuid4())

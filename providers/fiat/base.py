@@ -233,7 +233,10 @@ class Gateway(Protocol):
         """What became of one. None: the provider certainly knows none of that reference."""
 
     def notices(self, body: bytes, headers: Mapping[str, str]) -> Sequence[Notice]:
-        """What an authentic webhook says. Empty: about nothing of ours. Raises PermanentError if it is unreadable."""
+        """What an authentic webhook says. Empty: about nothing of ours.
+
+        Raises PermanentError if it is unreadable, TransientError if it must be asked whose it is, and nobody answers.
+        """
 
     def settlements(self, since: datetime, until: datetime) -> Iterator[SettlementLine]:
         """All lines of that time, however many pages. Raises TransientError, PermanentError."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from core import clock
-from core.errors import PermanentError
+from core.errors import PermanentError, TransientError
 from local.http_server import Answer, Asked
 from providers.fiat import razorpay_wire
 from providers.fiat.base import LineKind, Method, RefundRequest, Standing
@@ -143,6 +143,47 @@ def test_a_link_of_another_reference_is_not_taken_for_ours(razorpay: RazorpayDou
     assert order is not None
     with pytest.raises(PermanentError, match="another reference"):
         gateway.find(reference=str(uuid4()), provider_ref=order.provider_ref, made_at=clock.now())
+
+
+# --- what is not ours -------------------------------------------------------------------------------------------------
+
+
+def event(kind: str, **entities: dict[str, Any]) -> bytes:
+    payload = {name: {"entity": entity} for name, entity in entities.items()}
+    return json.dumps({"entity": "event", "event": kind, "payload": payload}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        event("payment.captured", payment={"id": "pay_of_somebody", "notes": []}),
+        event("payment.dispute.created", dispute={"id": "disp_1", "payment_id": "pay_of_somebody"}),
+        event("payment_link.paid", payment_link={"id": "plink_1", "reference_id": "", "amount": 5, "currency": "INR"}),
+        event("settlement.processed", settlement={"id": "setl_1"}),
+        event("payment.downtime.started", **{"payment.downtime": {"id": "down_1"}}),
+    ],
+)
+def test_what_others_of_the_account_do_is_about_nothing_of_ours(razorpay: RazorpayDouble, body: bytes) -> None:
+    assert list(razorpay.gateway().notices(body, {})) == []
+
+
+def test_whose_a_dispute_is_can_be_asked_again(razorpay: RazorpayDouble, reference: str) -> None:
+    gateway = razorpay.gateway()
+    gateway.create(razorpay.order(reference))
+    razorpay.pay(reference)
+    razorpay.take()
+    razorpay.dispute(reference)
+    (webhook,) = razorpay.take()
+    razorpay.upset(faulty.saying(503), when=lambda _: True)
+    with pytest.raises(TransientError):
+        gateway.notices(webhook.body, webhook.headers)
+    assert [notice.reference for notice in gateway.notices(webhook.body, webhook.headers)] == [reference]
+
+
+def test_a_note_of_ours_on_a_payment_is_believed(razorpay: RazorpayDouble, reference: str) -> None:
+    body = event("payment.captured", payment={"id": "pay_1", "notes": {"reference": reference}})
+    assert [notice.reference for notice in razorpay.gateway().notices(body, {})] == [reference]
+    assert razorpay.traffic.asked == []
 
 
 # --- its samples ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Stripe alone: what its SDK sends, its currencies, its limits of time, its words."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -10,13 +11,14 @@ from uuid import uuid4
 import pytest
 
 from core import clock
-from core.errors import PermanentError
+from core.errors import PermanentError, TransientError
 from local.http_server import Answer, Asked
 from providers.fiat import stripe_wire
-from providers.fiat.base import Method, OrderState, RefundRequest, RefundState, Standing
+from providers.fiat.base import LineKind, Method, OrderState, RefundRequest, RefundState, Standing
+from tests.support import faulty
 from tests.support.faulty import Forward
 from tests.support.gateways.base import PAYER_EMAIL, told
-from tests.support.gateways.stripe import KEY, StripeDouble
+from tests.support.gateways.stripe import KEY, MONTHLY_FEE, StripeDouble
 
 
 @pytest.fixture
@@ -104,6 +106,53 @@ def test_a_session_lives_as_long_as_stripe_allows(
     made = stripe.gateway().create(stripe.order(reference, expires_at=clock.now() + lives))
     assert made.standing is Standing.ACCEPTED
     assert least <= (int(form(sent(stripe))["expires_at"]) - time.time()) / 60 <= most
+
+
+# --- what is not ours -------------------------------------------------------------------------------------------------
+
+
+def event(kind: str, **row: object) -> bytes:
+    return json.dumps({"id": "evt_1", "type": kind, "data": {"object": row}}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        event("checkout.session.completed", object="checkout.session", id="cs_1", client_reference_id=None),
+        event("charge.refunded", object="charge", id="ch_1", metadata={}),
+        event("charge.dispute.created", object="dispute", id="du_1", payment_intent="pi_of_somebody"),
+        event("charge.dispute.created", object="dispute", id="du_1", payment_intent=None),
+        event("payout.paid", object="payout", id="po_1"),
+        event("invoice.paid", object="invoice", id="in_1", metadata={"reference": "theirs"}),
+    ],
+)
+def test_what_others_of_the_account_do_is_about_nothing_of_ours(stripe: StripeDouble, body: bytes) -> None:
+    assert list(stripe.gateway().notices(body, {})) == []
+
+
+def test_whose_a_dispute_is_can_be_asked_again(stripe: StripeDouble, reference: str) -> None:
+    gateway = stripe.gateway()
+    gateway.create(stripe.order(reference))
+    stripe.pay(reference)
+    stripe.take()
+    stripe.dispute(reference)
+    (webhook,) = stripe.take()
+    stripe.upset(faulty.saying(503), when=lambda _: True)
+    with pytest.raises(TransientError):
+        gateway.notices(webhook.body, webhook.headers)
+    assert [notice.reference for notice in gateway.notices(webhook.body, webhook.headers)] == [reference]
+
+
+def test_payments_of_others_are_lines_of_the_settlement_too(stripe: StripeDouble, reference: str) -> None:
+    gateway = stripe.gateway()
+    gateway.create(stripe.order(reference))
+    stripe.pay(reference)
+    stripe._charge({"id": "pi_of_somebody", "amount": 900, "currency": "usd", "metadata": {}})
+    stripe.settle()
+    lines = list(gateway.settlements(clock.now() - timedelta(days=1), clock.now() + timedelta(days=1)))
+    assert sorted((line.kind, line.reference or "", line.units) for line in lines) == [
+        (LineKind.FEE, "", -MONTHLY_FEE), (LineKind.PAYMENT, "", 900), (LineKind.PAYMENT, reference, stripe.units),
+    ]  # fmt: skip
 
 
 # --- currencies -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from api.routes import (
     deposits,
     docs,
     fairness,
+    fiat_payments,
     health,
     holds,
     jobs,
@@ -101,9 +102,9 @@ def create_app() -> FastAPI:
     app.state.metrics = Metrics(deposits.count_by_state, chains.statuses)
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
+    money = (rates.router, quotes.router, fiat_payments.router)
     games = (packets.router, bets.router, bets.players, fairness.router, described.router())
     work = (deposits.router, addresses.router, batches.router, chains.router, jobs.router)
-    money = (rates.router, quotes.router)
     for router in (*work, *ledger, *money, *games):
         app.include_router(router, responses=openapi.PROBLEMS)
     app.include_router(webhooks.router(), responses=openapi.PROBLEMS)

@@ -11,8 +11,8 @@ connections) and what is compared with. Each claim wins a share, each bet stakes
 - claims.batch, bets.batch: decisions a second in batches of 100, over 8 connections. Baseline: EVALSHA of the same
   script in pipelines of 100 (bench.pipelines). `.p99` is a whole batch's.
 - claims.draining: claims.single once more, with the sync process draining beside it.
-- claims.drain: events a second from the streams into the books, of all that was decided before. Baseline: transfers a
-  second of the ledger's own batch call in the same run.
+- claims.drain: events a second from the streams into the books, of all that was decided before, by one sync process.
+  Baseline: transfers a second of the ledger's own batch call, by one process, in the same run.
 
 Sides take turns, and of each the median counts. At the end everything that was decided is in the books once.
 """
@@ -21,7 +21,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -44,14 +43,13 @@ BATCHES, BATCH = 400, 100
 BATCH_CONNECTIONS = 8
 PLAYERS = 200
 FACTS = Facts("crash", 300, "agent-7")
-_numbers = count()
 
 Numbers = tuple[float, float]
 """Ours and the baseline's."""
 
 
 class Claims:
-    """Shares of packets that nobody has claimed yet, each for somebody new."""
+    """Shares of packets that nobody has claimed yet, each for somebody new to it, of 10,000 users with accounts."""
 
     name, p99_max, script, won = "claims", 100, CLAIM, '"won"'
 
@@ -67,7 +65,7 @@ class Claims:
                 told = client.post(f"/v1/packets/{each}/claims", json={"user": "first"}).json()
                 assert told["result"] == "won", told
         self.decided += wanted + len(packets)
-        return [Ask(TENANT, packets[n % len(packets)], f"u{next(_numbers)}") for n in range(wanted)]
+        return [Ask(TENANT, packets[n % many], f"{n // many}") for n in range(wanted)]
 
     def singles(self, wanted: int) -> list[tuple[str, Any]]:
         return [(f"/v1/packets/{ask.packet_id}/claims", {"user": ask.claimant}) for ask in self._asks(wanted)]
@@ -187,7 +185,6 @@ def drain(decided: int) -> None:
         first, at = _applied(), time.perf_counter()
         servers.wait_until(lambda: _applied() >= decided, every=0.02)
         rate = (decided - first) / (time.perf_counter() - at)
-    ledger_clients.prepare()
     theirs = ledger_clients.ours(1, "uniform", batched=True)
     figure("claims.drain", ours=rate, baseline=theirs, goal=">= 0.7", met=rate >= 0.7 * theirs)
     figure("claims.drain.rate", ours=rate, baseline=10_000, goal=">= 1.0", met=rate >= 10_000)
@@ -223,6 +220,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="tallyrail-bench-load-") as folder,
         hot.world(environment, Path(folder)) as world,
     ):
+        ledger_clients.prepare()
         claims = Claims(world)
         single(world, claims)
         batch(world, claims)

@@ -4,9 +4,6 @@ Locks are taken in one order, so that posts over the same accounts queue up and 
 1. an account that is missing is opened while no account is locked, missing ones sorted by code and asset;
 2. accounts are locked sorted by code and asset, and only if all of them exist;
 3. references are claimed last, by the insert of the journals, when there is nothing left to wait for.
-
-Arrays go as PostgreSQL's text, made here: the driver asks each element for its type, which for a batch of thousands
-takes longer than all that the database does with them.
 """
 
 import json
@@ -15,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
+from core.db import plain_array, text_array
 from core.errors import InvalidRequestError
 from ledger.chart import rule
 
@@ -58,22 +56,22 @@ def post(
         _POST,
         (
             tenant,
-            _plain(ids),
-            _texts([journal.reference for journal in journals]),
-            _texts(["\\x" + journal.content_hash().hex() for journal in journals]),
-            _texts([journal.category for journal in journals]),
+            plain_array(ids),
+            text_array([journal.reference for journal in journals]),
+            text_array(["\\x" + journal.content_hash().hex() for journal in journals]),
+            text_array([journal.category for journal in journals]),
             _unless_empty([_time(journal.effective_at) for journal in journals]),
             _unless_empty([journal.correlation_id for journal in journals]),
             _unless_empty([_text(journal.job_id) for journal in journals]),
             _unless_empty([journal.subject for journal in journals]),
             _unless_empty([_notes(journal) for journal in journals]),
             _unless_empty([_text(journal.reverses) for journal in journals]),
-            _texts([code for code, _ in keys]),
-            _texts([asset for _, asset in keys]),
-            _plain(places),
-            _plain(sources),
-            _plain(destinations),
-            _plain(amounts),
+            text_array([code for code, _ in keys]),
+            text_array([asset for _, asset in keys]),
+            plain_array(places),
+            plain_array(sources),
+            plain_array(destinations),
+            plain_array(amounts),
         ),
     )
 
@@ -111,18 +109,18 @@ def open_accounts(scalar: Scalar, tenant: str, missing: Sequence[Key]) -> None:
         _OPEN,
         (
             tenant,
-            _texts([code for code, _ in missing]),
-            _texts([asset for _, asset in missing]),
-            _texts([made.kind.value for made in rules]),
-            _texts([made.normal_side.value for made in rules]),
-            _texts([None if made.floor is None else str(made.floor) for made in rules]),
-            _plain([made.stripes for made in rules]),
+            text_array([code for code, _ in missing]),
+            text_array([asset for _, asset in missing]),
+            text_array([made.kind.value for made in rules]),
+            text_array([made.normal_side.value for made in rules]),
+            text_array([None if made.floor is None else str(made.floor) for made in rules]),
+            plain_array([made.stripes for made in rules]),
         ),
     )
 
 
 def known_assets(scalar: Scalar, assets: Iterable[str]) -> set[str]:
-    return set(scalar(_KNOWN, (_texts(assets),)) or ())
+    return set(scalar(_KNOWN, (text_array(assets),)) or ())
 
 
 def _notes(journal: "Journal") -> str | None:
@@ -140,20 +138,4 @@ def _time(value: datetime | None) -> str | None:
 
 def _unless_empty(values: Sequence[str | None]) -> str | None:
     """None for a column that no journal fills, which spares the database the array."""
-    return _texts(values) if any(value is not None for value in values) else None
-
-
-def _texts(values: Iterable[str | None]) -> str:
-    """An array of any type whose text may need quotes: https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO"""
-    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
-
-
-def _quoted(value: str) -> str:
-    if "\\" in value or '"' in value:
-        value = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{value}"'
-
-
-def _plain(values: Iterable[UUID | int]) -> str:
-    """An array of a type whose text never needs quotes."""
-    return "{" + ",".join(map(str, values)) + "}"
+    return text_array(values) if any(value is not None for value in values) else None

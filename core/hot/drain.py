@@ -57,7 +57,7 @@ _GIVE = text(
     """
 )
 
-# Who drains holds this lock together with all others who do. How many hold it is how many there are.
+# A process that drains holds this lock together with all others that do. How many hold it is how many there are.
 _DRAINING = 0x7472_0002
 _ENTER = text("SELECT pg_advisory_lock_shared(:lock)")
 _COUNT = text(
@@ -75,12 +75,20 @@ def enter(connection: Connection) -> None:
 
 
 class Drain:
-    """Of one sync process. `step` again and again; errors of PostgreSQL and Redis are the caller's to wait out."""
+    """Of one lane. `step` again and again; errors of PostgreSQL and Redis are the caller's to wait out.
 
-    def __init__(self, redis: Redis, books: Books, *, owner: str) -> None:
+    Args:
+        redis, books: its own.
+        owner: what it is called among all drains.
+        lanes: drains of its process, which all take equal shares.
+
+    """
+
+    def __init__(self, redis: Redis, books: Books, *, owner: str, lanes: int = 1) -> None:
         self._redis = redis
         self._books = books
         self.owner = owner
+        self._lanes = lanes
         self._chosen = settings()
         self.generation = 0
         self._applied: dict[int, int] = {}
@@ -108,7 +116,7 @@ class Drain:
         with transaction() as session:
             shards = store.current(session).shards
             here = max(1, session.execute(_COUNT, {"lock": _DRAINING}).scalar_one())
-            share = -(-shards // here)
+            share = -(-shards // (here * self._lanes))
             owned = sorted(session.scalars(_RENEW, mine))
             surplus = owned[share:]
             if surplus:

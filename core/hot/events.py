@@ -11,8 +11,8 @@ from core.errors import InvariantError
 PARKED = "claim_sync.apply_parked"
 """The task that tries again to apply an event that was refused. Its arguments name the event and have its text."""
 UNREADABLE = "unreadable.entry"
-FIELD = re.compile(r"[!-~]+")
-"""What a field of an event may be made of: no spaces, which part the fields."""
+_TEXT = re.compile(r"[!-~]*\.[!-~]*(?: [!-~]+)*")
+"""Fields parted by single spaces. The first one is the kind, which has a dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Event:
 
 def parse(generation: int, shard: int, seq: int, text: str) -> Event:
     """Raises InvariantError if it is no event: our scripts write nothing else."""
-    parts = text.split(" ")
-    if not all(map(FIELD.fullmatch, parts)) or "." not in parts[0]:
+    if not _TEXT.fullmatch(text):
         raise InvariantError(f"shard {shard} of generation {generation} has no event at {seq}: {text[:200]!r}")
-    return Event(generation, shard, seq, parts[0], tuple(parts[1:]))
+    kind, *fields = text.split(" ")
+    return Event(generation, shard, seq, kind, tuple(fields))
 
 
 def read(generation: int, shard: int, seq: int, text: str) -> Event:

@@ -31,6 +31,8 @@ class HotSettings(BaseSettings):
     """Events that a decider keeps in memory because the books have not caught up. Beyond, it decides nothing more."""
     batch_max: int = Field(default=1_000, ge=1, le=2_000)
     """Events that one transaction of the sync process applies."""
+    lanes: int = Field(default=2, ge=1, le=16)
+    """Threads of a sync process that write into the books, each its share of the shards."""
     linger: Duration = timedelta(seconds=30)
     """How long what is over stays in Redis once it is in the books."""
 

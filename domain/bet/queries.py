@@ -1,7 +1,4 @@
-"""Every SELECT and lock of players and bets, and the statements that write many of them.
-
-Arrays go as PostgreSQL's text, made here, as in ledger.calls: the driver would ask each element for its type.
-"""
+"""Every SELECT and lock of players and bets, and the statements that write many of them."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -11,20 +8,11 @@ from uuid import UUID
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
+from core.db import plain_array, text_array
 from domain.bet.models import Bet, BetPlayer, HotLoad, HotUnload
 from domain.bet.players import Player
 
 _SETTLED_LOCK = 0x6265_7473_6E75_6D62  # "betsnumb"
-
-
-def _plain(values: Iterable[object]) -> str:
-    """An array of a type whose text never needs quotes; None is NULL."""
-    return "{" + ",".join(map(str, values)).replace("None", "NULL") + "}"
-
-
-def _names(values: Iterable[str | None]) -> str:
-    """An array of names, which hold neither quotes nor backslashes, but may be spelt like NULL."""
-    return "{" + ",".join(["NULL" if value is None else f'"{value}"' for value in values]) + "}"
 
 
 # --- what is put into the hot store -----------------------------------------------------------------------------------
@@ -54,7 +42,7 @@ def to_put(session: Session, players: Sequence[UUID], recent: Sequence[UUID], *,
     """Each known player's row with each of his open bets, and with his ended ones from the id `recent` on, newest first
     and at most `limit`; once without a bet if there is none. One snapshot.
     """
-    asked = {"players": _plain(players), "recent": _plain(recent), "limit": limit}
+    asked = {"players": plain_array(players), "recent": plain_array(recent), "limit": limit}
     return session.execute(_TO_PUT, asked).all()
 
 
@@ -118,7 +106,7 @@ _UPDATE_PLAYERS = text(
 
 def lock_players(session: Session, ids: Iterable[str]) -> Sequence[Row[Any]]:
     """In the order of their ids. A player is of one shard, so nobody waits but for a job that tries a refusal again."""
-    return session.execute(_LOCK_PLAYERS, {"ids": _plain(ids)}).all()
+    return session.execute(_LOCK_PLAYERS, {"ids": plain_array(ids)}).all()
 
 
 def bets_of(session: Session, keys: Iterable[tuple[str, str]]) -> Sequence[Row[Any]]:
@@ -126,7 +114,7 @@ def bets_of(session: Session, keys: Iterable[tuple[str, str]]) -> Sequence[Row[A
     pairs = list(keys)
     if not pairs:
         return []
-    asked = {"players": _plain(player for player, _ in pairs), "ids": _plain(bet for _, bet in pairs)}
+    asked = {"players": plain_array(player for player, _ in pairs), "ids": plain_array(bet for _, bet in pairs)}
     return session.execute(_BETS_OF, asked).all()
 
 
@@ -151,7 +139,7 @@ def update_players(session: Session, columns: dict[str, Sequence[object]]) -> No
 
 def _arrays(columns: dict[str, Sequence[object]]) -> dict[str, str]:
     return {
-        name: _names(values) if name in {"games", "agents"} else _plain(values)  # type: ignore[arg-type]  # these are text
+        name: text_array(values) if name in {"games", "agents"} else plain_array(values)  # type: ignore[arg-type]  # these are text
         for name, values in columns.items()
     }
 

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core.db import plain_array, text_array
 from domain.claim import postings, queries
 from domain.claim.models import Packet
 from domain.claim.states import EVENTS, PACKET, PacketState, Reason
@@ -134,13 +135,13 @@ def _insert(session: Session, wins: Sequence[Win]) -> list[Win]:
         _INSERT,
         {
             "all": len(wins),
-            "packets": [win.packet_id for win in wins],
-            "claimants": [win.claimant for win in wins],
-            "places": [win.place for win in wins],
-            "units": [str(win.units) for win in wins],
-            "times": [win.at for win in wins],
-            "generations": [win.generation for win in wins],
-            "seqs": [win.seq for win in wins],
+            "packets": plain_array([win.packet_id for win in wins]),
+            "claimants": text_array([win.claimant for win in wins]),
+            "places": plain_array([win.place for win in wins]),
+            "units": plain_array([win.units for win in wins]),
+            "times": plain_array([win.at for win in wins]),
+            "generations": plain_array([win.generation for win in wins]),
+            "seqs": plain_array([win.seq for win in wins]),
         },
     ).one()
     if found.total == len(wins):  # as always, but after a crash

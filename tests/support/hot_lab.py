@@ -78,7 +78,8 @@ class Lab:
         """The sync processes that drain the shards."""
         with db.transaction() as session:
             query = "SELECT owner FROM hot_shards JOIN hot_store USING (generation)"
-            return set(session.scalars(text(query)))
+            lanes = session.scalars(text(query)).all()
+        return {(lane or "").rpartition(":")[0] for lane in lanes}
 
     def rows(self) -> list[Any]:
         with db.transaction() as session:

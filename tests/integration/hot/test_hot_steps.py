@@ -132,7 +132,7 @@ def test_the_toy_minds_duplicates() -> None:
         store.close(session, 2, reason="test")
     runner = hot_toy.sync()
     while store_generation() == 2:
-        runner._round()
+        hot_toy.go_round(runner)
     runner._disconnect()
     with db.transaction() as session:
         parked = session.scalar(text("SELECT count(*) FROM jobs WHERE task = 'claim_sync.apply_parked'"))

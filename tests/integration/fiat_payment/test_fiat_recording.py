@@ -182,6 +182,7 @@ def test_a_chargeback_after_the_money_was_spent_is_owed(desk: Desk) -> None:
     assert (desk.state(payment), desk.available(), desk.balance(OWED)) == (S.CHARGED_BACK, 0, 7_000)
     desk.tell(payment, charged_back_units=0)  # won in the second instance
     assert (desk.state(payment), desk.available(), desk.balance(OWED)) == (S.CREDITED, 3_000, 0)
+    assert desk.payment(payment).short_units == 0
     assert desk.balance("gateway:acme") == 10_000
 
 

@@ -120,6 +120,7 @@ def _server(app: str, port: int) -> Iterator[None]:
         "--port",
         str(port),
         "--no-access-log",
+        "--no-proxy-headers",
         "--no-server-header",
         "--log-level",
         "warning",

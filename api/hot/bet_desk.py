@@ -36,6 +36,9 @@ from domain.bet.settings import bet as settings
 ROUNDS = 4
 """Ask, put, ask; and once more, should the player have gone or the generation have turned between the two."""
 
+FURTHER = frozenset({Verdict.ABSENT, Verdict.STALE, Verdict.UNKNOWN})
+"""Answers after which PostgreSQL is asked."""
+
 Ask = Reserve | End
 Told = Answer | TallyrailError
 
@@ -57,10 +60,22 @@ class BetDesk:
         return await self._through(END, asks, [ask.item() for ask in asks])
 
     async def _through(self, script: Script, asks: Sequence[Ask], items: Sequence[Item]) -> list[Told]:
+        replies = await self._decider.decide_all(script, items)
+        # As nearly always: the player is there, and nothing has to be looked up.
+        found = [answer(reply) for reply in replies if isinstance(reply, Reply)]
+        if len(found) == len(asks) and FURTHER.isdisjoint([each.verdict for each in found]):
+            return [*found]
+        return await self._further(script, asks, items, replies)
+
+    async def _further(
+        self, script: Script, asks: Sequence[Ask], items: Sequence[Item], replies: Sequence[Reply | Exception]
+    ) -> list[Told]:
+        """The rest of the way, once `replies` came of the first time."""
         told: dict[int, Told] = {}
         left = list(range(len(asks)))
-        for _ in range(ROUNDS):
-            replies = await self._decider.decide_all(script, [items[place] for place in left])
+        for number in range(ROUNDS):
+            if number:
+                replies = await self._decider.decide_all(script, [items[place] for place in left])
             absent: dict[Player, str] = {}
             for place, reply in zip(left, replies, strict=True):
                 if isinstance(reply, Exception):

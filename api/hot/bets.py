@@ -6,6 +6,7 @@ A bet's id is its idempotency key: a UUIDv7 that the caller makes. Who asks agai
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, TypeVar
 from uuid import UUID
 
@@ -255,6 +256,7 @@ def _decided(ask: Reserve | End, told: Told) -> str:
     )
 
 
+@lru_cache(maxsize=1_000)
 def _time(ms: int) -> str:
     return datetime.fromtimestamp(ms // 1_000, UTC).replace(microsecond=ms % 1_000 * 1_000).isoformat()
 

@@ -97,7 +97,12 @@ def _view(ask: Ask, answer: Answer) -> str:
     told = f'{{"packet_id":"{_text(ask.packet_id)}","user":"{ask.claimant}","result":"' + answer.result
     if answer.at is None:
         return told + '"}'
-    return f'{told}","place":{answer.place},"units":"{answer.units}","claimed_at":"{answer.at.isoformat()}"}}'
+    return f'{told}","place":{answer.place},"units":"{answer.units}","claimed_at":"{_time(answer.at)}"}}'
+
+
+@lru_cache(maxsize=1_000)
+def _time(at: datetime) -> str:
+    return at.isoformat()
 
 
 _text = lru_cache(maxsize=10_000)(str)

@@ -58,11 +58,12 @@ _GIVE = text(
 )
 
 # A process that drains holds this lock together with all others that do. How many hold it is how many there are.
+# What follows locks shards: who is frozen then must not keep them from others for long (as in core.hot.books).
 _DRAINING = 0x7472_0002
 _ENTER = text("SELECT pg_advisory_lock_shared(:lock)")
 _COUNT = text(
     """
-    SELECT count(*) FROM pg_locks
+    SELECT count(*), set_config('idle_in_transaction_session_timeout', '5s', true) FROM pg_locks
     WHERE locktype = 'advisory' AND classid = 0 AND objid = :lock AND objsubid = 1 AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     """

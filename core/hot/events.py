@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -15,8 +16,7 @@ _TEXT = re.compile(r"[!-~]*\.[!-~]*(?: [!-~]+)*")
 """Fields parted by single spaces. The first one is the kind, which has a dot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """`kind` is `<slice>.<what>`: `claim.won`. (generation, shard, seq) names it for ever."""
 
     generation: int

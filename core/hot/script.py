@@ -12,6 +12,7 @@ https://valkey.io/topics/eval-intro/#script-cache
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from core.errors import InvariantError
 
@@ -67,8 +68,7 @@ class Script:
         return hashlib.sha1(self.text(generation).encode(), usedforsecurity=False).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One decision that is asked for. `keys` are names within the shard, without its prefix."""
 
     shard: int
@@ -76,8 +76,7 @@ class Item:
     args: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     answer: str
     seq: int | None
     """None: nothing changed."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from core.errors import InvalidRequestError, InvariantError
@@ -82,8 +82,7 @@ _NUMBERS: Mapping[Verdict, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Units in the asset's smallest unit. What an answer doesn't have is None."""
 
     verdict: Verdict
@@ -103,6 +102,9 @@ def answer(reply: Reply) -> Answer:
     """Raises InvariantError for what none of our scripts says."""
     letter, *fields = reply.answer.split(" ")
     try:
+        if letter == V.RESERVED:  # what is asked for most
+            free, locked, at_ms = map(int, fields)
+            return Answer(V.RESERVED, None, free, locked, at_ms)
         verdict = Verdict(letter)
         if verdict is V.CONFLICT:
             return Answer(verdict, state=fields[0])
@@ -114,8 +116,7 @@ def answer(reply: Reply) -> Answer:
         raise InvariantError(f"the hot store answered {reply.answer[:200]!r}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What a bet is about."""
 
     game: str
@@ -136,8 +137,7 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(NamedTuple):
     """Bind the stake, if so much is free. `id` is a UUIDv7 of the caller's: once for ever in (player, id)."""
 
     player: Player
@@ -164,8 +164,7 @@ class Reserve:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """Settle a bet with its payout (0: it is lost), or, with none, void it."""
 
     player: Player

@@ -40,17 +40,21 @@ class Player:
         """The same for all assets of a user, whose bets are counted together."""
         return shard_of(self.tenant, self.user)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A hash: what he has, his open bets (`b:<id>`), and the moves that were decided (`m:<id>`)."""
         return f"bet:player:{self.id.hex}"
 
-    @property
+    @cached_property
     def rate_key(self) -> str:
         return f"bet:rate:{_digest(self.tenant, self.user).hex}"
 
     def ended_key(self, bucket: int) -> str:
-        return f"bet:ended:{self.id.hex}:{bucket}"
+        return f"{self._ended}:{bucket}"
+
+    @cached_property
+    def _ended(self) -> str:
+        return f"bet:ended:{self.id.hex}"
 
 
 def player(tenant: str, user: str, asset: str) -> Player:

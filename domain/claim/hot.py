@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from core.errors import InvalidRequestError, InvariantError
@@ -60,8 +61,7 @@ ENDED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One claim. `group`: in which the claimant is, as the app says."""
 
     tenant: str
@@ -70,8 +70,7 @@ class Ask:
     group: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """`place`, `units` and `at` are those of the share, if the result is won or already_claimed."""
 
     result: ClaimResult
@@ -148,6 +147,7 @@ def ticket_of(answer: str) -> str | None:
     return answer[2:] if answer.startswith("? ") else None
 
 
+@lru_cache(maxsize=1_000)
 def time_of(ms: int) -> datetime:
     return _EPOCH + ms * _MS
 

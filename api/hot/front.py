@@ -22,7 +22,7 @@ from api.hot.engine import Engine
 from api.middleware import CORRELATION, CORRELATION_ID, FAILED, GONE, HEADERS, Observe
 from api.problems import Problem
 from core.hot.errors import StoreAwayError, UndecidedError
-from domain.access.service import Principal, Scope
+from domain.access.service import Principal, Scope, remembered
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -112,7 +112,8 @@ class Front:
         structlog.contextvars.bind_contextvars(correlation_id=correlation)
         status, tenant = GONE, None
         try:
-            caller = await self._callers.caller(secret_of(headers.get(b"authorization", b"")))
+            secret = secret_of(headers.get(b"authorization", b""))
+            caller = remembered(secret) or await self._callers.caller(secret)
             tenant = caller.tenant
             status, content = await self._answered(endpoint, caller, parameter, headers, receive)
             sent = HEADERS_OF_JSON

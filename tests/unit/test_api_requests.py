@@ -180,7 +180,7 @@ def test_the_description_of_the_api_is_whole(monkeypatch: pytest.MonkeyPatch) ->
         header = schema["paths"][path]["post"]["parameters"][-1]
         assert (header["name"], header["in"], header["required"]) == ("Idempotency-Key", "header", True)
     for path, methods in schema["paths"].items():
-        for method, operation in methods.items():
+        for operation in methods.values():
             assert operation["summary"]
             if path.startswith("/v1") and path not in {"/v1/fairness/verify", "/v1/webhooks/{provider}"}:
                 assert operation["security"] == [{"ApiKey": []}]

@@ -14,7 +14,7 @@ from domain.fiat_payment.conversion import has_rate
 from domain.fiat_payment.history import move
 from domain.fiat_payment.recording import record, settle
 from domain.fiat_payment.settings import fiat_payment as settings
-from domain.fiat_payment.states import ORDERED, PaymentState, Source
+from domain.fiat_payment.states import ORDERED, UNPAID, PaymentState, Source
 from providers.fiat.base import Gateway
 
 log = structlog.stdlib.get_logger(__name__)
@@ -88,7 +88,8 @@ def look(payment_id: UUID, gateways: Mapping[str, Gateway]) -> None:
         log.warning("fiat_payment.not_asked", payment_id=str(payment_id), error=str(error))
         return
     if found is None:
-        if payment.current is not PaymentState.CREATED:
+        is_unused = payment.current in UNPAID and not gateway.abilities.finds_unused
+        if payment.current is not PaymentState.CREATED and not is_unused:
             log.error("fiat_payment.unknown_there", payment_id=str(payment_id), provider=payment.provider)
         return
     with transaction() as session:

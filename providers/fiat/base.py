@@ -205,6 +205,8 @@ class Abilities:
     """The body is covered by the signature. If not, a webhook is only a hint: the order is fetched again."""
     refunds: bool
     settlements: bool
+    finds_unused: bool = True
+    """`find` knows an order that was made and that nobody has tried to pay yet."""
 
 
 class Gateway(Protocol):

@@ -74,6 +74,7 @@ class FlutterwaveGateway:
             signs_webhooks=False,
             refunds=True,
             settlements=True,
+            finds_unused=False,
         )
 
     def create(self, request: OrderRequest) -> Made:

@@ -132,6 +132,23 @@ class Provider(RuleBasedStateMachine):
         if row.paid_units == ASKED and row.current is PaymentState.CREDITED:
             assert (owners, row.hold_reason) == (ASKED - row.gone_units, None)
 
+    @precondition(lambda self: self.truth.state is OrderState.OPEN)
+    @rule(spent=part, won_at_once=st.booleans())
+    def what_was_spent_is_disputed_and_won(self, spent: int, won_at_once: bool) -> None:
+        """A debt comes and goes. Seeded: chance alone seldom puts these steps in this order."""
+        self._happens(state=OrderState.PAID, paid_units=ASKED)
+        self._learn()
+        self.the_owner_spends(spent)
+        self._happens(disputed_units=ASKED)
+        self._learn()
+        assert self.desk.balance(self.account.replace("available", "owed")) == self.spent
+        self.each_unit_is_somewhere_once()
+        if won_at_once:
+            self._happens(disputed_units=0)
+            self._learn()
+            assert self.desk.balance(self.account) == ASKED - self.spent
+            assert self.desk.balance(self.account.replace("available", "owed")) == 0
+
     def teardown(self) -> None:
         if not hasattr(self, "payment"):
             return

@@ -44,10 +44,11 @@ def fraction(asset: str, currency: str, price: str) -> tuple[int, int]:
     if not found:
         raise InvalidRequestError(f"{price[:80]!r} is no price: write 1999.95", field="price")
     decimals = found[2] or ""
-    digits = int(found[1] + decimals)
-    if not digits or len(found[1] + decimals) > PRICE_DIGITS_MAX:
+    written = found[1] + decimals
+    # How long it is comes first: Python refuses to read a number of some thousand digits.
+    if len(written) > PRICE_DIGITS_MAX or not int(written):
         raise InvalidRequestError(f"a price is above zero and has at most {PRICE_DIGITS_MAX} digits", field="price")
-    exact = Fraction(digits * 10 ** scale(currency, "currency"), 10 ** (len(decimals) + scale(asset, "asset")))
+    exact = Fraction(int(written) * 10 ** scale(currency, "currency"), 10 ** (len(decimals) + scale(asset, "asset")))
     return exact.numerator, exact.denominator
 
 

@@ -33,14 +33,8 @@ class AssetRate(Base):
             " AND (cleared_at IS NULL OR expires_at IS NOT NULL)",
             name="cleared",
         ),
-        Index(
-            "ix_asset_rates_newest",
-            "asset",
-            "currency",
-            "observed_at",
-            "id",
-            postgresql_where=text("expires_at IS NULL"),
-        ),
+        # Of both kinds: what a moment before or after was worth is asked for without saying which.
+        Index("ix_asset_rates_newest", "asset", "currency", "observed_at", "id"),
         Index(
             "ix_asset_rates_overrides",
             "asset",

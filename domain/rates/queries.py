@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from domain.rates.models import AssetPrice, AssetRate, RateChange, RatePair
@@ -94,8 +94,12 @@ def pairs(session: Session) -> Sequence[RatePair]:
     return session.scalars(select(RatePair).order_by(RatePair.asset, RatePair.currency)).all()
 
 
+_ONE_ROUND = text("SELECT pg_advisory_xact_lock(hashtext('rate_pairs'))")
+
+
 def lock_pairs(session: Session) -> dict[Pair, RatePair]:
-    """In order, so that two rounds don't wait for each other in a circle."""
+    """Also those that are not there yet: one round at a time is recorded."""
+    session.execute(_ONE_ROUND)
     rows = session.scalars(select(RatePair).order_by(RatePair.asset, RatePair.currency).with_for_update())
     return {(row.asset, row.currency): row for row in rows}
 

@@ -81,14 +81,15 @@ def ask(sources: Sequence[Source], pairs: Collection[Pair]) -> Prices:
             continue
         try:
             prices = answer.result()
+            told = {pair: _checked(name, pair, prices[pair]) for pair in found.keys() & prices.keys()}
         except TransientError as error:
             log.warning("rate.source_failed", source=name, error=str(error))
         except Exception:  # one source's defect must not keep the others from being heard
             log.exception("rate.source_broken", source=name)
         else:
-            for pair in found.keys() & prices.keys():
-                if told := _checked(name, pair, prices[pair]):
-                    found[pair][name] = told
+            for pair, each in told.items():
+                if each is not None:
+                    found[pair][name] = each
     return found
 
 

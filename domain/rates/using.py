@@ -34,11 +34,31 @@ def usable(session: Session, asset: str, currency: str, at: datetime | None = No
     if found is not None:
         return found
     for path in _paths(asset, currency):
-        legs = [_quoted(session, *leg, moment) for leg in _legs(path)]
-        whole = [leg for leg in legs if leg is not None]
-        if len(whole) == len(legs):
-            return _through(whole)
+        legs = _route(session, path, moment)
+        if legs:
+            return _through(legs)
     raise RateUnusableError(asset, currency, Reason.UNKNOWN)
+
+
+def _route(session: Session, path: Sequence[str], at: datetime) -> Sequence[Rate]:
+    """Its legs; empty if nobody is asked for one of them. Raises RateUnusableError if one of them can't be used.
+
+    What nobody is asked for comes first: a route that leads nowhere says nothing against the next.
+    """
+    legs: list[Rate] = []
+    unusable: RateUnusableError | None = None
+    for leg in _legs(path):
+        try:
+            found = _quoted(session, *leg, at)
+        except RateUnusableError as error:
+            unusable = unusable or error
+            continue
+        if found is None:
+            return ()
+        legs.append(found)
+    if unusable is not None:
+        raise unusable
+    return legs
 
 
 def rate_at(session: Session, asset: str, currency: str, at: datetime) -> Rate | None:

@@ -28,8 +28,6 @@ ALTER TABLE asset_rates
         (cleared_at IS NULL) = (cleared_by IS NULL) AND (cleared_at IS NULL) = (cleared_because IS NULL)
         AND (cleared_at IS NULL OR expires_at IS NOT NULL)
     );
-DROP INDEX ix_asset_rates_newest;
-CREATE INDEX ix_asset_rates_newest ON asset_rates (asset, currency, observed_at, id) WHERE expires_at IS NULL;
 CREATE INDEX ix_asset_rates_overrides ON asset_rates (asset, currency, expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX ix_asset_rates_old ON asset_rates (observed_at) WHERE expires_at IS NULL;
 """
@@ -152,7 +150,7 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION rates_keep_cleared()")
     op.execute("DROP FUNCTION rates_remove_old(timestamptz, integer)")
     op.execute(f"REVOKE UPDATE (cleared_at, cleared_by, cleared_because) ON asset_rates FROM {APP_ROLE}")
-    for index in ("newest", "overrides", "old"):
+    for index in ("overrides", "old"):
         op.execute(f"DROP INDEX ix_asset_rates_{index}")
     # Without an end a rate of a source would be taken for a person's.
     op.execute("DELETE FROM asset_rates WHERE expires_at IS NULL OR cleared_at IS NOT NULL")
@@ -160,4 +158,3 @@ def downgrade() -> None:
         "ALTER TABLE asset_rates DROP COLUMN expires_at, DROP COLUMN cleared_at, DROP COLUMN cleared_by,"
         " DROP COLUMN cleared_because"
     )
-    op.execute("CREATE INDEX ix_asset_rates_newest ON asset_rates (asset, currency, observed_at, id)")

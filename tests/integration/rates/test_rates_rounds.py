@@ -9,13 +9,13 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from structlog.testing import capture_logs
 
 import config.settings
 from core import clock, db, redis
 from core.db import transaction
-from domain.rates import copy
+from domain.rates import copy, refresh
 from domain.rates import service as rates
 from domain.rates.models import AssetPrice, AssetRate, RateChange, RatePair
 from domain.rates.settings import rates as settings
@@ -143,6 +143,47 @@ def test_a_pair_that_is_not_asked_for_any_more_is_nobodys(market: Market, monkey
     with capture_logs() as logs:
         assert market.round() == "2000"
     assert [line["asset"] for line in logs if line["event"] == "rate.pair_unknown"] == ["iso4217:XXX"]
+
+
+def test_the_first_two_rounds_may_be_at_once(market: Market) -> None:
+    """Neither finds a row of the pair to lock."""
+    market.says(ETH_USD, "2000", "2000", "2000")
+    wanted, prices = refresh.wanted_pairs(market.sources), refresh.ask(market.sources, [ETH_USD])
+    first, second = market.clock.time, market.clock.time + timedelta(milliseconds=1)
+    failed: list[Exception] = []
+
+    def overtake() -> None:
+        try:
+            with transaction() as session:
+                refresh.record(session, wanted, prices, asked_at=second)
+        except SQLAlchemyError as error:
+            failed.append(error)
+
+    with transaction() as session:
+        refresh.record(session, wanted, prices, asked_at=first)
+        other = threading.Thread(target=overtake)
+        other.start()
+        other.join(0.3)
+        assert other.is_alive()
+    other.join(10)
+    assert not failed
+    with transaction() as session:
+        [pair] = session.scalars(select(RatePair)).all()
+        assert (pair.asked_at, pair.changes) == (second, 1)
+        assert len(session.scalars(select(AssetRate)).all()) == 2
+
+
+@pytest.mark.parametrize("price", ["2000." + "0" * 5_000, "1e3", "-1", "2000.5."])
+def test_a_price_that_is_none_costs_nobody_else_his(market: Market, price: str) -> None:
+    assert market.round("2000", price, "2001") == "2000.5"
+
+
+def test_a_source_that_is_broken_costs_nobody_else_his(market: Market) -> None:
+    with capture_logs() as logs:
+        assert market.round("2000", 2000, "2001") == "2000.5"  # type: ignore[arg-type]  # what is broken about it
+    assert [(line["event"], line["source"]) for line in logs if line["event"] == "rate.source_broken"] == [
+        ("rate.source_broken", "b")
+    ]
 
 
 def test_a_round_that_was_overtaken_changes_nothing(market: Market) -> None:

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from core.db import transaction
 from core.errors import InvalidRequestError
+from domain.rates import queries
 from domain.rates import service as rates
 from providers.prices.base import Pair
 from tests.integration.rates.conftest import Market, choose
@@ -152,6 +154,39 @@ def test_routes_of_the_deployment(market: Market, monkeypatch: pytest.MonkeyPatc
     choose(monkeypatch, routes=[[ETH, "*", EUR]])
     with pytest.raises(ValueError, match="only the first and the last"):
         market.usable(ETH, NGN)
+
+
+def test_a_route_that_leads_nowhere_says_nothing_against_the_next(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody quotes ether in dollars, so it doesn't matter that the naira's dollars can't be used."""
+    market.says(Pair(ETH, EUR), "1800", "1800", "1800")
+    market.says(Pair(EUR, NGN), "1700", "1700", "1700")
+    market.says(USD_NGN, "1537", "", "")
+    choose(monkeypatch, pairs=[[ETH, EUR], [EUR, NGN], [USD, NGN]], routes=[["*", USD, "*"], ["*", EUR, "*"]])
+    assert market.round(pair=Pair(ETH, NGN)) == str(1800 * 1700)
+    market.says(Pair(EUR, NGN), "1700", "", "")
+    assert market.round(pair=Pair(ETH, NGN)) == "too_few_sources", "and the one that leads there does"
+
+
+def test_a_rate_is_found_by_an_index_however_many_there_are(market: Market) -> None:
+    """Some millions a fortnight: without one each deposit that waits for a rate would have them all read."""
+    at = market.clock.time
+    asked: list[tuple[str, Any]] = []
+    with transaction() as session:
+        connection = session.connection()
+        event.listen(connection, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
+        queries.moments(session, {(ETH, USD), (USD, ETH)}, after=at, until=at + timedelta(minutes=15), limit=10)
+        queries.newest(session, ETH, USD, at=at)
+        queries.told(session, ETH, USD, at=at, since=at - timedelta(minutes=2))
+        queries.override(session, ETH, USD, at=at)
+        queries.overrides(session, at=at)
+        statements = asked.copy()
+        session.execute(text("SET LOCAL enable_seqscan = off"))  # of so few rows it would be right
+        for statement, parameters in statements:
+            plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+            assert "ix_asset_rates_" in plan and "Seq Scan" not in plan, plan
+    assert len(statements) == 5
 
 
 def test_what_the_registry_does_not_know_is_refused(market: Market) -> None:

@@ -116,8 +116,10 @@ def _address(text: str | None) -> Address | None:
         found = ip_address(text or "")
     except ValueError:
         return None
-    # A server that listens on IPv6 sees IPv4 like this.
-    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+    if not isinstance(found, IPv6Address):
+        return found
+    # A server that listens on IPv6 sees IPv4 like this. `%eth0` says where the address holds: PostgreSQL takes none.
+    return found.ipv4_mapped or IPv6Address(int(found))
 
 
 class WebhookFront:

@@ -5,7 +5,7 @@ passed is left out. The rows of hot_shards are the lock that all writers of a sh
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -24,6 +24,7 @@ from core.jobs import NewJob
 
 log = structlog.stdlib.get_logger(__name__)
 
+DEADLOCK, DEADLOCKS_MAX = "40P01", 5
 PARKED_IN_A_ROW_MAX = 20
 """Events that fail one after the other. Beyond, it isn't the events that are wrong."""
 
@@ -97,11 +98,11 @@ class Books:
 
         """
         try:
-            return self._write(generation, events, owner=owner, may_skip=may_skip)
+            return self._again(lambda: self._write(generation, events, owner=owner, may_skip=may_skip))
         except (GenerationOverError, HoleError, TransientError):
             raise
         except (OperationalError, InterfaceError):
-            raise  # the server is away, or ends this transaction for a reason of its own such as a deadlock
+            raise  # the server is away, or ends one transaction after the other for a reason of its own
         except Exception as failed:  # noqa: BLE001  # an applier's: found, told and parked below
             error = failed
         if len(events) > 1:
@@ -115,6 +116,17 @@ class Books:
         log.error("books.event_failed", **where, exc_info=error)
         why = f"{type(error).__name__}: {error}"
         return self._write(generation, events, owner=owner, may_skip=may_skip, instead=why)
+
+    @staticmethod
+    def _again(write: Callable[[], dict[int, int]]) -> dict[int, int]:
+        """Lanes that pay the same people may wait for each other. Of two, PostgreSQL ends one, which goes again."""
+        for _ in range(DEADLOCKS_MAX - 1):
+            try:
+                return write()
+            except OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) != DEADLOCK:
+                    raise
+        return write()
 
     def _write(
         self,

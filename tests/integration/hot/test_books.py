@@ -1,8 +1,10 @@
 """What is written, what is left out, and what happens to an event that can't be written."""
 
+import threading
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from core.hot import books, hand, store
 from core.hot.books import Books, GenerationOverError, HoleError, NothingAppliesError
 from core.hot.client import client
 from core.hot.drain import Drain
-from core.hot.events import Event, Refused, parse, read
+from core.hot.events import Applier, Event, Refused, parse, read
 from core.hot.hand import Hand
 from core.hot.keys import SEQUENCE, STREAM, key
 from core.hot.leftovers import Leftovers
@@ -59,6 +61,31 @@ def test_what_was_written_before_is_left_out(books_: Books) -> None:
     assert books_.advance(2, some) == {0: 2, 1: 1}
     assert books_.advance(2, [*some[:2], *events("d", first=3), *some[2:]]) == {0: 3, 1: 1}
     assert column("SELECT id FROM toy_rows ORDER BY id") == ["a", "b", "c", "d"]
+    assert parked() == []
+
+
+def test_two_lanes_that_wait_for_each_other_both_go_on() -> None:
+    """PostgreSQL ends one of the two transactions. It goes again at once, and each event is written once."""
+    met = threading.Barrier(2)
+    tries: list[str] = []
+
+    def locking(mine: int, theirs: int) -> Applier:
+        def apply(session: Session, given: Sequence[Event]) -> Sequence[Refused]:
+            tries.append(given[0].fields[0])
+            session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": mine})
+            if len(tries) <= 2:
+                met.wait(10)
+            session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": theirs})
+            return hot_toy.apply(session, given)
+
+        return apply
+
+    lanes = [Books({"toy": locking(71, 72)}), Books({"toy": locking(72, 71)})]
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(lane.advance, 2, events(f"lane{n}", shard=n)) for n, lane in enumerate(lanes)]
+        assert [each.result() for each in done] == [{0: 1}, {1: 1}]
+    assert len(tries) == 3, "one deadlock"
+    assert column("SELECT id FROM toy_rows ORDER BY id") == ["lane0", "lane1"]
     assert parked() == []
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.problems import KINDS, MEDIA_TYPE, ProblemDocument
+from domain.access.idempotency import KEY_LENGTH_MAX
 
 DESCRIPTION = """\
 Takes work from upstream apps: what is answered with 2xx is finished, or stands visibly waiting, whatever fails.
@@ -47,6 +48,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status in _STATUSES
 }
 
+# Checked by us, and not by FastAPI, which would call it optional and of any length.
+_IDEMPOTENCY_KEY = {
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_MAX, "pattern": "^[!-~]+$"},
+}
 _bodies: list[type[BaseModel]] = [ProblemDocument]
 
 
@@ -72,6 +78,6 @@ def schema(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] == "Idempotency-Key":
-                    parameter["required"] = True  # refused by us, and not by FastAPI, when it is missing
+                    parameter.update(_IDEMPOTENCY_KEY)
     app.openapi_schema = made
     return made

@@ -13,7 +13,15 @@ LIMIT_MAX = 200
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows a page has at most")]
 # A page of entries goes on at a version for each row of its account: 16 for each asset of a custody account.
 CURSOR_LENGTH_MAX = 32_000
-Cursor = Annotated[str | None, Query(max_length=CURSOR_LENGTH_MAX, description="The `next_cursor` of the page before")]
+Cursor = Annotated[
+    str | None,
+    Query(
+        max_length=CURSOR_LENGTH_MAX,
+        description="The `next_cursor` of the page before",
+        # Told only: text of other letters is no cursor of the listing, and is refused as that.
+        json_schema_extra={"pattern": "^[A-Za-z0-9_=-]*$"},
+    ),
+]
 
 _ID_BYTES = 16
 

@@ -72,6 +72,8 @@ def align_returns(session: Session, payment: FiatPayment, *, now: datetime) -> N
 
     What went is taken from suspense first, as no owner was credited with that. What comes back goes the other way.
     """
+    if payment.refunded_units:
+        _let_refunds_go(session, payment)  # also if a bank has taken all of it meanwhile, and there is no more to take
     of_suspense_so_far = payment.booked_units - payment.credited_units - payment.suspended_units
     units = payment.gone_units - of_suspense_so_far - payment.returned_units
     if not units:
@@ -79,7 +81,6 @@ def align_returns(session: Session, payment: FiatPayment, *, now: datetime) -> N
     of_suspense = min(units, payment.suspended_units) if units > 0 else units + min(-units, payment.returned_units)
     of_credit = payment.returned_units + units - of_suspense
     change = postings.parts_of(payment, of_credit).minus(postings.parts_returned(payment))
-    _let_refunds_go(session, payment)
     if change.out > 0:
         short = _take(session, payment, change, of_suspense)
     else:

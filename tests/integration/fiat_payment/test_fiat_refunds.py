@@ -167,3 +167,15 @@ def test_what_can_t_be_refunded(desk: Desk, paid: UUID) -> None:
     with pytest.raises(ConflictError):
         ask(desk.ordered(10_000), 1)
     assert desk.jobs("fiat_webhook.refund") == []
+
+
+def test_what_is_held_for_a_refund_is_let_go_though_a_bank_took_all_of_it_meanwhile(desk: Desk) -> None:
+    payment = desk.ordered(10_000)
+    desk.pay(payment)
+    with transaction() as session:
+        new = NewRefund(payment_id=payment, units=4_000, reason="one too many", actor="ann")
+        refund = service.request_refund(session, new).id
+    desk.tell(payment, disputed_units=10_000)
+    assert desk.balance(OWED) == 4_000
+    service.refund(refund, desk.gateways)
+    assert (desk.refund_of(refund).state, desk.refund_of(refund).hold_id) == ("done", None)

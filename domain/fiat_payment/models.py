@@ -243,6 +243,8 @@ class FiatRefund(Base):
     """What keeps the owner from spending it meanwhile."""
     refunded_before: Mapped[int] = mapped_column(UnitsType)
     """The payment's total of refunds when this one was asked for."""
+    lost: Mapped[bool] = mapped_column(default=False)
+    """It was asked for once more after a try that nobody knew of, and which may turn up yet."""
     asked_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

@@ -231,6 +231,10 @@ def _answer(session: Session, refund_id: UUID, answer: Refunded, provider: str) 
     if refund.current is not R.ASKING:
         return Standing.ACCEPTED  # a look was there first
     refund.why = answer.why[:WHY_LENGTH_MAX] if answer.why else None
+    if standing is Standing.REJECTED and refund.lost:
+        # That this try was refused says nothing of the one before: its money stays held, and nobody asks for another.
+        log.error("fiat_payment.refund_unknown", refund_id=str(refund_id), provider=provider)
+        standing = Standing.UNKNOWN
     match standing:
         case Standing.ACCEPTED if answer.refund is not None:
             _take_in(session, refund, answer.refund, now=now)
@@ -256,6 +260,7 @@ def _look_up(refund_id: UUID, gateway: Gateway, step: _Step) -> bool:
             return True
         if now >= step.asked_at + settings().unknown_window:
             _move(refund, "not_found", now=clock.now())
+            refund.lost = True
             return False
     raise OutcomeUnknownError(f"{step.provider} does not know the refund {refund_id} yet")
 

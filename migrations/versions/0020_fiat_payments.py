@@ -132,6 +132,7 @@ CREATE TABLE fiat_refunds (
     why text,
     hold_id uuid,
     refunded_before numeric(38, 0) NOT NULL,
+    lost boolean NOT NULL,
     asked_at timestamptz,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,

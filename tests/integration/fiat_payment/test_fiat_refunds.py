@@ -107,6 +107,18 @@ def test_one_that_nobody_knows_is_sent_again_when_its_time_is_over(desk: Desk, p
     assert (desk.refund_of(refund).current, desk.available(), held()) == (R.DONE, 6_000, 0)
 
 
+def test_a_refund_that_was_lost_and_then_refused_is_not_over(desk: Desk, paid: UUID) -> None:
+    desk.gateway.refund_answers, desk.gateway.makes_unknown = [Standing.UNKNOWN, Standing.REJECTED], False
+    refund = ask(paid, 4_000)
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknownError):
+            carry_out(desk, refund)
+        desk.forward(settings().unknown_window)
+    assert (desk.refund_of(refund).current, held()) == (R.UNKNOWN, 4_000)
+    with pytest.raises(ConflictError, match="under way"):
+        ask(paid, 4_000)
+
+
 def test_a_refund_under_way_is_looked_at_until_it_ends(desk: Desk, paid: UUID) -> None:
     desk.gateway.refund_state = TheirState.PENDING
     refund = ask(paid, 4_000)

@@ -248,7 +248,7 @@ def _answer(session: Session, refund_id: UUID, answer: Refunded, provider: str) 
 
 
 def _look_up(refund_id: UUID, gateway: Gateway, step: _Step) -> bool:
-    """False: it is certainly not there, and may be asked for again."""
+    """False: it is not there, and may be asked for again, as the provider makes none twice."""
     now = clock.now()
     found = gateway.find_refund(step.request, refund_ref=step.refund_ref)
     with transaction() as session:
@@ -258,7 +258,10 @@ def _look_up(refund_id: UUID, gateway: Gateway, step: _Step) -> bool:
         if found is not None:
             _take_in(session, refund, found, now=clock.now())
             return True
-        if now >= step.asked_at + settings().unknown_window:
+        is_late = now >= step.asked_at + settings().unknown_window
+        if is_late and not gateway.abilities.refunds_once:
+            log.error("fiat_payment.refund_unknown", refund_id=str(refund_id), provider=step.provider)
+        elif is_late:
             _move(refund, "not_found", now=clock.now())
             refund.lost = True
             return False

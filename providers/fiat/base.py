@@ -207,6 +207,9 @@ class Abilities:
     settlements: bool
     finds_unused: bool = True
     """`find` knows an order that was made and that nobody has tried to pay yet."""
+    refunds_once: bool = True
+    """A refund that is asked for again under its reference is never made twice, however late the first one turns up.
+    If not, one whose outcome is unknown and that `find_refund` doesn't know is a person's."""
 
 
 class Gateway(Protocol):

@@ -75,6 +75,7 @@ class FlutterwaveGateway:
             refunds=True,
             settlements=True,
             finds_unused=False,
+            refunds_once=False,  # our reference is a comment there
         )
 
     def create(self, request: OrderRequest) -> Made:

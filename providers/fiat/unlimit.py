@@ -78,6 +78,7 @@ class UnlimitGateway:
             signs_webhooks=True,
             refunds=True,
             settlements=False,
+            refunds_once=False,  # a `request.id` is known for 30 minutes
         )
 
     def create(self, request: OrderRequest) -> Made:

@@ -43,6 +43,7 @@ class ScriptedGateway:
     refunds: dict[str, Refund] = field(default_factory=dict)
     lines: list[SettlementLine] = field(default_factory=list)
     refund_state: RefundState = RefundState.DONE
+    refunds_once: bool = True
     before_answer: Callable[[OrderRequest], None] | None = None
     """Called when the order is there and before the answer is given."""
     finds: int = 0
@@ -55,6 +56,7 @@ class ScriptedGateway:
             signs_webhooks=True,
             refunds=True,
             settlements=True,
+            refunds_once=self.refunds_once,
         )
 
     def create(self, request: OrderRequest) -> Made:

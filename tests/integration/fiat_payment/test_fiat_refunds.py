@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from core.db import transaction
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, OutcomeUnknownError, TransientError
@@ -17,6 +18,8 @@ from ledger.errors import InsufficientFundsError
 from providers.fiat.base import Refund, Standing
 from providers.fiat.base import RefundState as TheirState
 from tests.integration.fiat_payment.desk import OWED, SHOP, USER, Desk, spend
+from tests.support.gateways.flutterwave import FlutterwaveDouble
+from tests.support.gateways.razorpay import RazorpayDouble
 
 S, R = PaymentState, RefundState
 
@@ -105,6 +108,26 @@ def test_one_that_nobody_knows_is_sent_again_when_its_time_is_over(desk: Desk, p
     desk.forward(settings().unknown_window)
     carry_out(desk, refund)
     assert (desk.refund_of(refund).current, desk.available(), held()) == (R.DONE, 6_000, 0)
+
+
+def test_one_that_nobody_knows_is_a_person_s_where_it_could_be_made_twice(desk: Desk, paid: UUID) -> None:
+    """Such as at Flutterwave, whose lists may be later than our wait for them."""
+    desk.gateway.refund_answers, desk.gateway.makes_unknown = [Standing.UNKNOWN], False
+    desk.gateway.refunds_once = False
+    refund = ask(paid, 4_000)
+    with pytest.raises(OutcomeUnknownError):
+        carry_out(desk, refund)
+    desk.forward(settings().unknown_window)
+    with capture_logs() as logs, pytest.raises(OutcomeUnknownError):
+        carry_out(desk, refund)
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["fiat_payment.refund_unknown"]
+    assert (desk.refund_of(refund).current, held(), desk.gateway.refunds) == (R.UNKNOWN, 4_000, {})
+
+
+def test_gateways_say_which_of_them_keep_the_key_of_a_refund() -> None:
+    with FlutterwaveDouble() as flutterwave, RazorpayDouble() as razorpay:
+        assert not flutterwave.gateway().abilities.refunds_once
+        assert razorpay.gateway().abilities.refunds_once
 
 
 def test_a_refund_that_was_lost_and_then_refused_is_not_over(desk: Desk, paid: UUID) -> None:

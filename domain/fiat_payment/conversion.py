@@ -11,6 +11,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Protocol
 
+import structlog
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, InvariantError, TransientError
@@ -18,6 +19,8 @@ from domain.fiat_payment.models import FiatPayment
 from domain.fiat_payment.states import HoldReason, Wait
 from ledger import conversions
 from ledger.conversions import Rounding
+
+log = structlog.stdlib.get_logger(__name__)
 
 BPS = 10_000
 
@@ -36,7 +39,10 @@ class MomentRate(Protocol):
 
 
 Rater = Callable[[Session, str, str], MomentRate]
-"""(session, given, got) -> the rate of the moment. Raises TransientError while none is usable."""
+"""(session, given, got) -> the rate of the moment.
+
+Raises TransientError while none is usable, InvalidRequestError if there can't be any.
+"""
 
 
 def _no_rates(session: Session, given: str, got: str) -> MomentRate:  # noqa: ARG001
@@ -78,12 +84,21 @@ def credit_of(session: Session, payment: FiatPayment, units: int) -> Credit | Ho
         fee = units * payment.fee_bps // BPS
         out = units - fee
         return Credit(units, fee, 0, 0, out, payment.paid_currency) if out else HoldReason.TOO_SMALL
-    scales = conversions.scales(session, payment.paid_currency, payment.credit_asset)
-    base, quote = scales[payment.paid_currency], scales[payment.credit_asset]
     try:
-        found = _rater(session, payment.paid_currency, payment.credit_asset)
+        return _converted(session, payment, units)
     except TransientError:
         return Wait.RATE
+    except InvalidRequestError:
+        # The money is there all the same. It waits until somebody has mended what is known of the two assets.
+        log.exception("fiat_payment.no_conversion", payment_id=str(payment.id))
+        return Wait.RATE
+
+
+def _converted(session: Session, payment: FiatPayment, units: int) -> Credit | HoldReason:
+    """Raises TransientError without a usable rate, InvalidRequestError if there can't be any."""
+    scales = conversions.scales(session, payment.paid_currency, payment.credit_asset)
+    base, quote = scales[payment.paid_currency], scales[payment.credit_asset]
+    found = _rater(session, payment.paid_currency, payment.credit_asset)
     moment = conversions.Rate(
         base=payment.paid_currency,
         quote=payment.credit_asset,
@@ -138,6 +153,6 @@ def has_rate(session: Session, given: str, got: str) -> bool:
     """Whether a payment that waits for this rate could go on."""
     try:
         _rater(session, given, got)
-    except TransientError:
+    except (TransientError, InvalidRequestError):
         return False
     return True

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from core import clock, jobs
 from core.errors import TransientError
-from core.jobs import NewJob, transaction
+from core.jobs import LeaseLostError, NewJob, transaction
 from domain.fiat_payment import pace, queries, refunding
 from domain.fiat_payment.conversion import has_rate
 from domain.fiat_payment.history import move
@@ -34,10 +34,19 @@ def poll() -> None:
         usable = [pair for pair in pairs if has_rate(session, *pair)]
         waiting = queries.waiting(session, usable, limit=WAITING_LIMIT) if usable else ()
     for payment_id in waiting:
-        with transaction() as session:
-            payment = queries.lock(session, payment_id)
-            if payment is not None and payment.waits_for is not None:
-                settle(session, payment, now=clock.now())
+        try:
+            _credit(payment_id)
+        except LeaseLostError:
+            raise
+        except Exception:  # one that can't be credited keeps none of the others waiting
+            log.exception("fiat_payment.not_credited", payment_id=str(payment_id))
+
+
+def _credit(payment_id: UUID) -> None:
+    with transaction() as session:
+        payment = queries.lock(session, payment_id)
+        if payment is not None and payment.waits_for is not None:
+            settle(session, payment, now=clock.now())
 
 
 def dispatch(session: Session) -> int:

@@ -6,10 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from core.db import transaction
-from core.errors import ConflictError
-from domain.fiat_payment import service
+from core.errors import ConflictError, InvalidRequestError
+from domain.fiat_payment import queries, service
 from domain.fiat_payment.settings import fiat_payment as settings
 from domain.fiat_payment.states import HoldReason, PaymentState
 from tests.integration.fiat_payment.desk import OWED, USER, Desk, Quote, Rate, spend
@@ -80,6 +81,44 @@ def test_without_a_rate_it_waits_paid_and_goes_on_by_itself(desk: Desk) -> None:
     assert (desk.state(payment), desk.payment(payment).waits_for) == (S.CREDITED, None)
     assert (desk.balance("suspense:payments"), desk.available(USDT)) == (0, 110_000_000)
     assert desk.events(payment) == ["created", "order", "pay", "waits", "credit"]
+
+
+def test_what_nobody_can_convert_is_recorded_and_waits(rated: Desk) -> None:
+    """Such as after an asset was taken out of the registry."""
+
+    def gone(*_: object) -> Rate:
+        raise InvalidRequestError("the asset is not in the registry", field="currency")
+
+    service.use_rates(gone)
+    payment = rated.ordered(10_000, credit_asset=USDT)
+    with capture_logs() as logs:
+        rated.pay(payment)
+    assert {line["event"] for line in logs if line["log_level"] == "error"} == {"fiat_payment.no_conversion"}
+    assert (rated.state(payment), rated.payment(payment).paid_units, rated.payment(payment).waits_for) == (
+        S.PAID,
+        10_000,
+        "rate",
+    )
+    service.poll()
+    assert rated.state(payment) is S.PAID
+    service.use_rates(lambda *_: Rate(11_000, 1))
+    service.poll()
+    assert (rated.state(payment), rated.available(USDT)) == (S.CREDITED, 110_000_000)
+
+
+def test_one_that_can_t_be_credited_keeps_no_other_waiting(desk: Desk) -> None:
+    first, second = (desk.ordered(10_000, credit_asset=USDT) for _ in range(2))
+    desk.pay(first)
+    desk.pay(second)
+    with transaction() as session:
+        broken = queries.lock(session, first)
+        assert broken is not None
+        broken.quote_id = uuid4()  # and nothing of what it promises
+    desk.rate = Rate(11_000, 1)
+    with capture_logs() as logs:
+        service.poll()
+    assert (desk.state(first), desk.state(second)) == (S.PAID, S.CREDITED)
+    assert [line["payment_id"] for line in logs if line["event"] == "fiat_payment.not_credited"] == [str(first)]
 
 
 def test_what_is_refunded_while_it_waits_is_never_credited(desk: Desk) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from types import MappingProxyType
 
-from core.errors import PermanentError
+from core.errors import PermanentError, TransientError
 from providers.fiat import settings
 from providers.fiat.base import Gateway
 from providers.fiat.settings import (
@@ -35,11 +35,13 @@ def gateways() -> Mapping[str, Gateway]:
 
 
 def get(name: str) -> Gateway:
-    """Raises PermanentError if there is no such gateway, or it has no credentials here."""
+    """Raises PermanentError if there is no such gateway, TransientError if it has no credentials here yet."""
     found = gateways().get(name)
-    if found is None:
-        raise PermanentError(f"no gateway {name!r} is configured here")
-    return found
+    if found is not None:
+        return found
+    if name in GATEWAYS:
+        raise TransientError(f"this process has no gateway {name!r}")
+    raise PermanentError(f"there is no gateway {name!r}")
 
 
 def _made(name: str) -> Gateway:

@@ -72,9 +72,9 @@ def align_returns(session: Session, payment: FiatPayment, *, now: datetime) -> N
 
     What went is taken from suspense first, as no owner was credited with that. What comes back goes the other way.
     """
-    if payment.refunded_units:
-        _let_refunds_go(session, payment)  # also if a bank has taken all of it meanwhile, and there is no more to take
     of_suspense_so_far = payment.booked_units - payment.credited_units - payment.suspended_units
+    if payment.refunded_units or payment.returned_units or of_suspense_so_far:
+        _let_refunds_go(session, payment)  # also if a bank has taken all of it meanwhile, and there is no more to take
     units = payment.gone_units - of_suspense_so_far - payment.returned_units
     if not units:
         return
@@ -111,6 +111,8 @@ def _take(session: Session, payment: FiatPayment, change: postings.Parts, of_sus
 def _let_refunds_go(session: Session, payment: FiatPayment) -> None:
     """What was held for a refund that has happened is taken now, in the same commit: nobody spends it between."""
     for refund in queries.holding_refunds(session, payment.id):
+        # An earlier refund may come back meanwhile: this one adds to what is left of them.
+        refund.refunded_before = min(refund.refunded_before, payment.refunded_units)
         if payment.refunded_units - refund.refunded_before >= refund.units and refund.hold_id is not None:
             let_go(session, payment.tenant, refund.hold_id)
             refund.hold_id = None

@@ -214,3 +214,13 @@ def test_what_is_held_for_a_refund_is_let_go_though_a_bank_took_all_of_it_meanwh
     assert desk.balance(OWED) == 4_000
     service.refund(refund, desk.gateways)
     assert (desk.refund_of(refund).state, desk.refund_of(refund).hold_id) == ("done", None)
+
+
+def test_a_hold_goes_with_its_refund_though_an_earlier_one_came_back(desk: Desk, paid: UUID) -> None:
+    carry_out(desk, ask(paid, 3_000))
+    second = ask(paid, 3_000)
+    desk.tell(paid, refunded_units=0)  # the payer's bank sends the first one back while the second is under way
+    assert held() == 3_000
+    carry_out(desk, second)
+    assert desk.payment(paid).refunded_units == 3_000
+    assert (desk.available(), held()) == (7_000, 0)

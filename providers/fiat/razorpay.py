@@ -280,14 +280,25 @@ class RazorpayGateway:
             raise
 
     def _all(self, path: str, params: Mapping[str, Any]) -> Iterator[Json]:
-        """All pages, up to one that is empty. Raises TransientError, PermanentError."""
+        """All pages, up to one that is empty, and each row once: a new one moves those behind it to the next page.
+
+        Raises TransientError, PermanentError.
+        """
         skip = 0
+        seen: set[str] = set()
         while True:
             reply = self._http.read(path, params={**params, "count": PAGE, "skip": skip})
             rows = fields.listing(fields.mapping(reply.json(), "a collection").get("items"), "items")
             if not rows:
                 return
-            yield from (fields.mapping(each, "a collection's entry") for each in rows)
+            for each in rows:
+                row = fields.mapping(each, "a collection's entry")
+                number = row.get("id")
+                if isinstance(number, str):
+                    if number in seen:
+                        continue
+                    seen.add(number)
+                yield row
             skip += len(rows)
 
 

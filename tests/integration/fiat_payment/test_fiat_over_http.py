@@ -1,16 +1,19 @@
 """Payments through real adapters, over HTTP to doubles that speak the providers' wire formats."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
+import httpx
 import pytest
 
 from core import clock
 from core.db import transaction
 from core.errors import OutcomeUnknownError
+from core.http import HttpClient, Reply
 from domain.fiat_payment import service
 from domain.fiat_payment.service import NewFiatPayment, NewRefund
 from domain.fiat_payment.settings import fiat_payment as settings
@@ -162,3 +165,18 @@ def test_whoever_is_killed_at_whatever_step_there_is_one_order(books: None, monk
         for payment in wanted:
             assert counter.state(payment) is S.PENDING
         assert done.stdout.splitlines()[-1] == str(KILLS)
+
+
+def test_a_list_that_grows_while_it_is_read_counts_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Razorpay's lists are newest first, so that a new refund moves the others to the next page."""
+    rows: list[dict[str, object]] = [{"id": "rfnd_1", "amount": 30}]
+
+    def read(_: HttpClient, path: str, *, params: dict[str, int]) -> Reply:
+        found = rows[params["skip"] : params["skip"] + params["count"]]
+        if len(rows) == 1:
+            rows.insert(0, {"id": "rfnd_2", "amount": 20})
+        return Reply(200, httpx.Headers(), json.dumps({"items": found}).encode(), path, of_read=True)
+
+    monkeypatch.setattr(HttpClient, "read", read)
+    with RazorpayDouble() as double:
+        assert [row["id"] for row in double.gateway()._all("/v1/payments/pay_1/refunds", {})] == ["rfnd_1"]

@@ -38,6 +38,8 @@ class FiatPayment(Base):
         CheckConstraint("credited_units <= paid_units AND returned_units <= credited_units", name="credited"),
         CheckConstraint("suspended_units >= 0 AND short_units >= 0", name="suspended"),
         Index("ix_fiat_payments_tenant", "tenant", "id"),
+        Index("ix_fiat_payments_account", "tenant", "account", "id"),
+        Index("ix_fiat_payments_freezes", "tenant", "account", postgresql_where=text("freezes")),
         Index("ix_fiat_payments_due", "next_look_at", postgresql_where=text("next_look_at IS NOT NULL")),
         Index("ix_fiat_payments_waiting", "waits_since", postgresql_where=text("waits_for IS NOT NULL")),
         Index("ix_fiat_payments_held", "id", postgresql_where=text("hold_reason IS NOT NULL")),

@@ -85,6 +85,8 @@ CREATE TABLE fiat_payments (
     CONSTRAINT ck_fiat_payments_suspended CHECK (suspended_units >= 0 AND short_units >= 0)
 );
 CREATE INDEX ix_fiat_payments_due ON fiat_payments (next_look_at) WHERE next_look_at IS NOT NULL;
+CREATE INDEX ix_fiat_payments_account ON fiat_payments (tenant, account, id);
+CREATE INDEX ix_fiat_payments_freezes ON fiat_payments (tenant, account) WHERE freezes;
 CREATE INDEX ix_fiat_payments_held ON fiat_payments (id) WHERE hold_reason IS NOT NULL;
 CREATE INDEX ix_fiat_payments_live ON fiat_payments (state) WHERE state IN ('created', 'pending', 'paid', 'disputed');
 CREATE INDEX ix_fiat_payments_tenant ON fiat_payments (tenant, id);

@@ -217,10 +217,10 @@ def settled(session: Session, payment_id: UUID, kind: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def lock_unmatched(session: Session, provider: str, *, after: UUID, limit: int) -> Sequence[FiatSettlementLine]:
+def unmatched(session: Session, provider: str, *, after: UUID, limit: int) -> Sequence[UUID]:
     """Lines that fit nothing yet, oldest first."""
     return session.scalars(
-        select(FiatSettlementLine)
+        select(FiatSettlementLine.id)
         .where(
             FiatSettlementLine.provider == provider,
             FiatSettlementLine.state == "unmatched",
@@ -228,8 +228,16 @@ def lock_unmatched(session: Session, provider: str, *, after: UUID, limit: int) 
         )
         .order_by(FiatSettlementLine.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
     ).all()
+
+
+def lock_unmatched(session: Session, line_id: UUID) -> FiatSettlementLine | None:
+    """None if it fits something by now, or another worker is at it."""
+    return session.scalars(
+        select(FiatSettlementLine)
+        .where(FiatSettlementLine.id == line_id, FiatSettlementLine.state == "unmatched")
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

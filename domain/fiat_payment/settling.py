@@ -44,12 +44,15 @@ def settle(gateway: Gateway, since: datetime, until: datetime) -> int:
     unmatched, after = 0, UUID(int=0)
     while True:
         with transaction() as session:
-            found = queries.lock_unmatched(session, gateway.name, after=after, limit=BATCH)
-            for line in found:
-                unmatched += not _match(session, line)
+            found = queries.unmatched(session, gateway.name, after=after, limit=BATCH)
+        for line_id in found:
+            # One commit each: what is booked locks the gateway's account, which others lock after their payment.
+            with transaction() as session:
+                line = queries.lock_unmatched(session, line_id)
+                unmatched += line is not None and not _match(session, line)
         if len(found) < BATCH:
             break
-        after = found[-1].id
+        after = found[-1]
     if unmatched:
         log.error("fiat_payment.settlement_differs", provider=gateway.name, lines=unmatched)
     return unmatched

@@ -1,12 +1,16 @@
 """What gateways pay out, held against the payments that it is for."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from core import clock
-from domain.fiat_payment import service
+from core.db import transaction
+from domain.fiat_payment import queries, service
+from ledger import chart
 from providers.fiat.base import LineKind, SettlementLine
 from tests.integration.fiat_payment.desk import Desk
 from tests.integration.fiat_payment.scripted import EUR, USD
@@ -98,3 +102,26 @@ def test_a_chargeback_and_its_end_pass_through_the_bank(desk: Desk) -> None:
     desk.gateway.lines.append(line(payment, 10_000, kind=LineKind.CHARGEBACK_REVERSED))
     assert settle(desk) == 0
     assert (desk.balance("custody:bank:EUR"), desk.balance("gateway:acme"), desk.available()) == (10_000, 0, 10_000)
+
+
+def test_a_settlement_and_a_webhook_don_t_wait_for_each_other_in_a_circle(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is booked locks the gateway's account, and a webhook locks that after its payment."""
+    of_chart = chart.rule
+    # As of two backends whose numbers fall on the same stripe.
+    monkeypatch.setattr("ledger.calls.rule", lambda code: replace(of_chart(code), stripes=1))
+    first, second = desk.ordered(10_000), desk.ordered(10_000)
+    desk.pay(first)
+    desk.pay(second)
+    desk.gateway.lines = [line(first, 10_000), line(second, 10_000)]
+    order = desk.gateway.tell(str(second), refunded_units=1_000)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction() as session:
+            queries.lock(session, second)
+            settling = pool.submit(settle, desk)
+            with pytest.raises(TimeoutError):
+                settling.result(1)  # it has booked the first, and waits for the second
+            service.record(session, second, order, asked_at=clock.now(), source="find")
+        assert settling.result(20) == 0
+    assert (desk.balance("custody:bank:EUR"), desk.balance("gateway:acme")) == (20_000, -1_000)

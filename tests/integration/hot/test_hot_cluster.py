@@ -10,7 +10,7 @@ from core.hot.wire import slot_of
 from local.valkey import Valkey
 from tests.integration.hot.conftest import hot_settings
 from tests.support import hot_toy
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, wait_until
 from tests.support.hot_cluster import Cluster
 from tests.support.hot_lab import Lab
 
@@ -31,7 +31,7 @@ def test_a_cluster_decides_and_loses_a_server(cluster: Cluster, fleet: Fleet, tm
     lab.loader()
     lab.await_open()
     lab.await_more(300)
-    assert len({row.shard for row in lab.rows()}) > 1
+    wait_until(lambda: len({row.shard for row in lab.rows()}) > 1)
     lab.check()
     before = lab.now().number
     cluster.kill(1)

@@ -17,7 +17,6 @@ from ledger import balances, chart, conversions
 from ledger.conversions import Line, Rate, Rounding, convert, convert_to, position, result, scales
 from ledger.errors import InsufficientFundsError, ReferenceReusedError
 from ledger.journals import journal as read
-from ledger.models import LedgerAsset
 from ledger.posting import Posted, Posting, post
 from tests.integration.ledger import books as b
 from tests.integration.ledger.books import ALICE, BOB, CUSTODY, ETH, EUR, USDT
@@ -33,8 +32,6 @@ def rate(value: str, base: str = USDT, quote: str = INR) -> Rate:
 @pytest.fixture
 def desk(books: str) -> str:
     """Alice has 1,000 USDT, Bob a million rupees, and Alice an ether with a wei to spare."""
-    with transaction() as session:
-        session.add(LedgerAsset(id=INR, scale=2))
     b.book(
         books,
         "start",

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from core import breaks, db
+from core.errors import InvariantError
 from core.hot import books, hand, store
 from core.hot.books import Books, GenerationOverError, HoleError, NothingAppliesError
 from core.hot.client import client
@@ -87,6 +88,19 @@ def test_two_lanes_that_wait_for_each_other_both_go_on() -> None:
     assert len(tries) == 3, "one deadlock"
     assert column("SELECT id FROM toy_rows ORDER BY id") == ["lane0", "lane1"]
     assert parked() == []
+
+
+def test_a_process_ends_with_the_first_lane_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor starts it anew; going on with the other lanes alone would leave shards to nobody."""
+
+    def fail(*, block: float) -> int:
+        raise InvariantError("a mistake of ours")
+
+    runner = hot_toy.sync()
+    monkeypatch.setattr(runner._lanes[-1]._drain, "step", fail)
+    with pytest.raises(InvariantError, match="a mistake of ours"):
+        runner.run()
+    assert not any(lane.is_alive() for lane in runner._lanes)
 
 
 def test_a_hole_writes_nothing_unless_it_may_be_skipped(books_: Books) -> None:

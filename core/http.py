@@ -1,11 +1,13 @@
 """Asking providers over HTTP. Here alone is decided what a failure proves about the outside world:
 
-connect errors, full pools, 429                          TransientError        proven not done
-read and write errors and timeouts, 5xx, 408, 409, 3xx   OutcomeUnknownError   may have been done
-other 4xx                                                RefusedError          proven refused
+connect errors, full pools, 429                          TransientError            proven not done
+read and write errors and timeouts, 5xx, 408, 409, 3xx   OutcomeUnknownError       may have been done
+401, 403 of a read                                       CredentialsRefusedError   proven not answered
+other 4xx                                                RefusedError              proven refused
 
-A read can't have done anything, so where a write would be unknown a read is transient. An address that is none, or a
-header that can't be sent, is a PermanentError.
+A read can't have done anything, so where a write would be unknown a read is transient. Where they don't take our key
+(401, 403) a read stays a good question, so it is transient too: a person puts the key right, and it is asked again. A
+write was refused. An address that is none, or a header that can't be sent, is a PermanentError.
 
 One request is one try: retries are a job's. Nothing of a URL's query, a header or a body gets into a message.
 """
@@ -13,7 +15,7 @@ One request is one try: retries are a job's. Nothing of a URL's query, a header 
 import json
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -38,10 +40,20 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 _OK, _REDIRECT, _CLIENT_ERROR, _SERVER_ERROR = 200, 300, 400, 500
 _PORT_MAX = 65_535
 _UNKNOWN = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.CONFLICT}
+CREDENTIALS_REFUSED = frozenset({401, 403})
+"""Statuses that say nothing of what was asked, only that it was not to be asked by us."""
 
 
 class RefusedError(PermanentError):
     """The provider understood and said no. Adapters look at what it said; its words are not for logs as they stand."""
+
+    def __init__(self, message: str, reply: "Reply") -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class CredentialsRefusedError(TransientError):
+    """Of a read: the provider doesn't take our key, or doesn't let it ask this. Nothing was said of what was asked."""
 
     def __init__(self, message: str, reply: "Reply") -> None:
         super().__init__(message)
@@ -81,6 +93,7 @@ class HttpClient:
         base_url: what paths are appended to.
         headers: sent with each request, such as a key.
         connect_timeout, read_timeout, answer_timeout: seconds. A free one of the pool is waited for as a new one.
+        on_credentials_refused: told of each answer 401 or 403, of reads and writes, before the error is raised.
 
     Raises:
         PermanentError: `base_url` is no address.
@@ -96,10 +109,12 @@ class HttpClient:
         connect_timeout: float = CONNECT_TIMEOUT_S,
         read_timeout: float = READ_TIMEOUT_S,
         answer_timeout: float = ANSWER_TIMEOUT_S,
+        on_credentials_refused: Callable[[Reply], None] | None = None,
     ) -> None:
         self._base = base_url.rstrip("/")
         self._host = _host(base_url)
         self._answer_timeout = answer_timeout
+        self._on_credentials_refused = on_credentials_refused
         self._client = httpx.Client(
             timeout=httpx.Timeout(read_timeout, connect=connect_timeout, pool=connect_timeout),
             headers=headers,
@@ -146,7 +161,10 @@ class HttpClient:
             raise PermanentError(f"{place} is no address: {type(error).__name__}") from None
         except (httpx.HTTPError, httpx.StreamError, _TooLongError) as error:
             raise OutcomeUnknownError(f"{place} gave no whole answer: {type(error).__name__}") from None
-        return _judged(Reply(response.status_code, response.headers, body, place))
+        reply = Reply(response.status_code, response.headers, body, place)
+        if reply.status in CREDENTIALS_REFUSED and self._on_credentials_refused is not None:
+            self._on_credentials_refused(reply)
+        return _judged(reply)
 
     def read(
         self, path: str, *, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
@@ -156,6 +174,10 @@ class HttpClient:
             return replace(self.send("GET", path, params=params, headers=headers), of_read=True)
         except OutcomeUnknownError as error:
             raise TransientError(str(error)) from None
+        except RefusedError as error:
+            if error.reply.status not in CREDENTIALS_REFUSED:
+                raise
+            raise CredentialsRefusedError(str(error), error.reply) from None
 
 
 class _TooLongError(Exception):

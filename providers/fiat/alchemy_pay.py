@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from core.errors import OutcomeUnknownError, PermanentError, TransientError
-from core.http import ANSWER_TIMEOUT_S, HttpClient, RefusedError, Reply
-from providers.fiat import decimals, fields
+from core.http import ANSWER_TIMEOUT_S, CredentialsRefusedError, HttpClient, RefusedError, Reply
+from providers.fiat import credentials, decimals, fields
 from providers.fiat.base import (
     Abilities,
     Made,
@@ -42,6 +42,8 @@ QUERY = "/open/api/v4/merchant/query/trade"
 SUCCESS = "0000"
 BROKEN = "9999"
 """Their own failure, which proves nothing. What else is no success is a refusal."""
+NOT_US = {"8007", "8012"}
+"""Of their Return Code List: the signature is wrong, the address that we ask from isn't listed."""
 NO_SUCH_ORDER = ("not exist", "not found", "no order")
 """No page has the code of a query that finds nothing, so its words are read."""
 DEPOSIT_TO_ADDRESS = 2
@@ -61,7 +63,9 @@ class AlchemyPayGateway:
     name = "alchemy_pay"
 
     def __init__(self, settings: AlchemyPaySettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
-        self._http = HttpClient(settings.base_url, answer_timeout=answer_timeout)
+        self._http = HttpClient(
+            settings.base_url, answer_timeout=answer_timeout, on_credentials_refused=credentials.teller(self.name)
+        )
         self._app_id = settings.reveal("app_id")
         self._secret = settings.reveal("app_secret").encode()
         self._target = {
@@ -89,7 +93,7 @@ class AlchemyPayGateway:
 
     def find(self, *, reference: str, provider_ref: str | None, made_at: datetime) -> Order | None:  # noqa: ARG002
         try:
-            told = self._get(QUERY, {"merchantOrderNo": reference, "side": "BUY"}).json()
+            told = self._said(self._get(QUERY, {"merchantOrderNo": reference, "side": "BUY"}))
         except RefusedError as error:
             told = fields.error(error)
             if error.reply.status != decimals.NOT_FOUND and not _says_none(told):
@@ -184,7 +188,7 @@ class AlchemyPayGateway:
         """Of the payer, who is their customer: by mail address, else by a number of no meaning."""
         who = {"uid": request.reference} if request.email is None else {"email": request.email}
         try:
-            told = self._post(SESSION, who).json()
+            told = self._said(self._post(SESSION, who))
         except OutcomeUnknownError as error:  # it asks for nothing that lasts
             raise TransientError(str(error)) from None
         if decimals.maybe(told, "returnCode") == BROKEN:
@@ -192,6 +196,14 @@ class AlchemyPayGateway:
         if decimals.maybe(told, "returnCode") != SUCCESS:
             raise PermanentError(f"Alchemy Pay refuses a token: {fields.why(*_why(told))}")
         return decimals.text(told, "data", "accessToken")
+
+    def _said(self, reply: Reply) -> Any:
+        """Of a reply to what asks for nothing that lasts. Raises CredentialsRefusedError if they don't know us."""
+        told = reply.json()
+        if decimals.maybe(told, "returnCode") in NOT_US:
+            credentials.refused(self.name, reply)
+            raise CredentialsRefusedError(f"{reply.place} was refused: {fields.why(*_why(told))}", reply)
+        return told
 
     def _order_body(self, request: OrderRequest) -> dict[str, object]:
         return {
@@ -234,10 +246,12 @@ def _fee(told: Any, currency: str) -> int | None:
     """Theirs, if it is told in the order's currency and in whole units: some of their answers have more places."""
     if decimals.maybe(told, "rampFeeUnit") != fields.code(currency):
         return None
+    fee = decimals.maybe(told, "rampFee")
     try:
-        return decimals.price(decimals.maybe(told, "rampFee"), currency)
+        decimals.units(fee, currency)
     except decimals.UnreadableError:
         return None
+    return decimals.price(fee, currency, "rampFee")
 
 
 def _says_none(told: Any) -> bool:

@@ -58,11 +58,11 @@ def units(amount: object, currency: str) -> int:
     return -digits if sign else digits
 
 
-def price(amount: object, currency: str) -> int:
-    """The same of what can't be negative."""
+def price(amount: object, currency: str, name: str = "amount") -> int:
+    """The same of what can't be less than nothing: paid, refunded, disputed, a fee. `name`: theirs, for the error."""
     found = units(amount, currency)
     if found < 0:
-        raise UnreadableError("the provider's answer has a negative amount where none belongs")
+        raise UnreadableError(f"the provider's answer has a negative {name}")
     return found
 
 

@@ -60,6 +60,14 @@ def whole(row: Json, name: str) -> int:
     return value
 
 
+def amount(row: Json, name: str) -> int:
+    """The same of what can't be less than nothing: paid, refunded, disputed, a fee."""
+    value = whole(row, name)
+    if value < 0:
+        raise PermanentError(f"{name} is negative")
+    return value
+
+
 def scale(currency: str) -> int:
     """Decimal places of `iso4217:INR`. Raises PermanentError if no chains file describes it."""
     asset = assets.registry().assets.get(currency)

@@ -40,6 +40,7 @@ from providers.fiat.base import (
     SettlementLine,
     Standing,
 )
+from providers.fiat.credentials import teller
 from providers.fiat.settings import FlutterwaveSettings
 
 BAD_REQUEST = 400
@@ -67,6 +68,7 @@ class FlutterwaveGateway:
             settings.base_url,
             headers={"Authorization": f"Bearer {settings.reveal('secret_key')}"},
             answer_timeout=answer_timeout,
+            on_credentials_refused=teller(self.name),
         )
         self.abilities = Abilities(
             currencies=settings.ranges,
@@ -208,15 +210,15 @@ class FlutterwaveGateway:
 
     def _taken(self, settlement: Any, currency: str) -> Iterator[tuple[str, LineKind, int, str | None]]:
         """Refunds and chargebacks, those whose numbers are told one by one, and the rest of each as one sum."""
-        left = decimals.price(decimals.maybe(settlement, "refund") or 0, currency)
+        left = decimals.price(decimals.maybe(settlement, "refund") or 0, currency, "refund")
         for number in wire.ids(decimals.maybe(settlement, "refund_meta")):
             told = decimals.field(self._http.read(f"/v3/refunds/{number}").json(), "data")
-            units = decimals.price(wire.first(told, "amount_refunded", "AmountRefunded"), currency)
+            units = wire.refunded(told, currency)
             left -= units
             yield f"refund-{number}", LineKind.REFUND, -units, self._reference(wire.transaction_of(told))
         if left:
             yield "refunds", LineKind.REFUND, -left, None
-        left = decimals.price(decimals.maybe(settlement, "chargeback") or 0, currency)
+        left = decimals.price(decimals.maybe(settlement, "chargeback") or 0, currency, "chargeback")
         numbers = wire.ids(decimals.maybe(settlement, "chargeback_meta"))
         for row in self._pages("/v3/chargebacks", {}) if numbers else ():
             if decimals.text(row, "id") in numbers:
@@ -283,9 +285,7 @@ class FlutterwaveGateway:
 
     def _returned(self, attempt: wire.Attempt, states: Collection[RefundState]) -> int:
         return sum(
-            decimals.price(wire.first(row, "amount_refunded", "AmountRefunded"), attempt.currency)
-            for row in self._refunds(attempt)
-            if wire.refund_state(row) in states
+            wire.refunded(row, attempt.currency) for row in self._refunds(attempt) if wire.refund_state(row) in states
         )
 
     def _commented(self, request: RefundRequest, attempts: Sequence[wire.Attempt]) -> Refund | None:

@@ -1,6 +1,7 @@
 """Flutterwave's requests and answers, written and read. flutterwave.py says where they come from."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -10,6 +11,7 @@ from providers.fiat import decimals, fields
 from providers.fiat.base import Method, Order, OrderRequest, OrderState, Refund, RefundRequest, RefundState
 
 SESSION_MINUTES_MAX = 24 * 60
+UNITS = re.compile("[0-9]{1,18}")
 REFUNDED = {"completed-bank-transfer", "completed-momo", "completed-mpgs", "completed-offline", "completed-preauth"}
 """Plain `completed` only says that it was begun."""
 REFUND_FAILED = {"failed", "cancelled"}
@@ -106,14 +108,14 @@ def attempt_of(row: Any) -> Attempt:
     settled = decimals.maybe(row, "amount_settled")
     meta = _object(decimals.maybe(row, "meta"))
     asked, expires = decimals.maybe(meta, "asked_units"), decimals.maybe(meta, "expires_at")
-    known = decimals.maybe(meta, "asked_currency") == currency and str(asked).isdecimal()
+    known = decimals.maybe(meta, "asked_currency") == currency and UNITS.fullmatch(str(asked)) is not None
     return Attempt(
         id=decimals.text(row, "id"),
         flw_ref=decimals.text(row, "flw_ref"),
         status=decimals.text(row, "status"),
         currency=currency,
         units=units,
-        fee_units=None if settled is None else _fee(units, decimals.price(settled, currency)),
+        fee_units=None if settled is None else _fee(units, decimals.price(settled, currency, "amount_settled")),
         asked=int(asked) if known else None,
         expires_at=None if expires is None else decimals.moment(expires),
     )
@@ -130,8 +132,12 @@ def refund_of(request: RefundRequest, row: Any) -> Refund:
         provider_ref=decimals.text(row, "id"),
         state=refund_state(row),
         currency=request.currency,
-        units=decimals.price(first(row, "amount_refunded", "AmountRefunded"), request.currency),
+        units=refunded(row, request.currency),
     )
+
+
+def refunded(row: Any, currency: str) -> int:
+    return decimals.price(first(row, "amount_refunded", "AmountRefunded"), currency, "amount_refunded")
 
 
 def refund_state(row: Any) -> RefundState:

@@ -33,6 +33,7 @@ from providers.fiat.base import (
     SettlementLine,
     Standing,
 )
+from providers.fiat.credentials import teller
 from providers.fiat.fields import Json
 from providers.fiat.settings import GatewaySettings
 
@@ -52,7 +53,9 @@ _ONLY_CARDS = {"checkout": {"method": {"card": 1, "upi": 0, "netbanking": 0, "wa
 class RazorpayGateway:
     def __init__(self, settings: GatewaySettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
         auth = settings.reveal("key_id"), settings.reveal("key_secret")
-        self._http = HttpClient(settings.base_url, auth=auth, answer_timeout=answer_timeout)
+        self._http = HttpClient(
+            settings.base_url, auth=auth, answer_timeout=answer_timeout, on_credentials_refused=teller(NAME)
+        )
         self._abilities = Abilities(
             currencies=settings.ranges,
             methods=frozenset({Method.CARD, Method.UPI, Method.ANY}),
@@ -304,7 +307,7 @@ class RazorpayGateway:
 
 def _first_of(payments: Sequence[Json], units: int) -> str:
     """The payment that so many go back from, of several. A key holds for one payment: each try must pick the same."""
-    fitting = [each for each in payments if fields.whole(each, "amount") >= units]
+    fitting = [each for each in payments if fields.amount(each, "amount") >= units]
     return fields.text((fitting or payments)[0], "id")
 
 

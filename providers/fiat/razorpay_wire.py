@@ -48,10 +48,10 @@ def order_of(
         provider_ref=fields.text(link, "id"),
         state=OrderState.PAID if received else _STATES.get(str(link.get("status")), OrderState.OPEN),
         currency=currencies.pop(),
-        units=fields.whole(link, "amount"),
-        paid_units=sum(fields.whole(each, "amount") for each in received),
+        units=fields.amount(link, "amount"),
+        paid_units=sum(fields.amount(each, "amount") for each in received),
         fee_units=_fee(received),
-        refunded_units=sum(fields.whole(each, "amount") for each in refunds if each.get("status") == "processed"),
+        refunded_units=sum(fields.amount(each, "amount") for each in refunds if each.get("status") == "processed"),
         disputed_units=running,
         charged_back_units=lost,
         page_url=fields.perhaps(link, "short_url"),
@@ -61,7 +61,7 @@ def order_of(
 def _fee(payments: Sequence[Json]) -> int | None:
     """With its tax. None: not known yet, or taken in the currency of the account, which is another."""
     ours = [each for each in payments if each.get("base_currency") in (None, each.get("currency"))]
-    fees = [fields.whole(each, "fee") for each in ours if each.get("fee") is not None]
+    fees = [fields.amount(each, "fee") for each in ours if each.get("fee") is not None]
     return sum(fees) if fees and len(fees) == len(payments) else None
 
 
@@ -70,8 +70,8 @@ def _disputed(disputes: Iterable[Json]) -> tuple[int, int]:
     running = lost = 0
     for each in disputes:
         status = str(each.get("status"))
-        lost += fields.whole(each, "amount_deducted") if status == "lost" else 0
-        running += fields.whole(each, "amount") if status not in _OVER else 0
+        lost += fields.amount(each, "amount_deducted") if status == "lost" else 0
+        running += fields.amount(each, "amount") if status not in _OVER else 0
     return running, lost
 
 
@@ -81,7 +81,7 @@ def refund_of(row: Json, reference: str) -> Refund:
         provider_ref=fields.text(row, "id"),
         state=REFUNDS.get(str(row.get("status")), RefundState.PENDING),
         currency=fields.currency(row),
-        units=fields.whole(row, "amount"),
+        units=fields.amount(row, "amount"),
     )
 
 

@@ -33,6 +33,7 @@ from providers.fiat.base import (
     SettlementLine,
     Standing,
 )
+from providers.fiat.credentials import teller
 from providers.fiat.fields import Json
 from providers.fiat.settings import GatewaySettings
 from providers.fiat.stripe_http import StripeHttp
@@ -53,7 +54,7 @@ _OF_SESSION, _OF_PAYMENT = "checkout.session.", ("payment_intent.", "charge.", "
 
 class StripeGateway:
     def __init__(self, settings: GatewaySettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
-        http = HttpClient(settings.base_url, answer_timeout=answer_timeout)
+        http = HttpClient(settings.base_url, answer_timeout=answer_timeout, on_credentials_refused=teller(NAME))
         self._client = stripe.StripeClient(
             settings.reveal("secret_key"),
             base_addresses={"api": settings.base_url.rstrip("/")},

@@ -74,6 +74,11 @@ def _scaled(amount: int, have: int, want: int) -> int:
 
 
 def _units(row: Json, name: str) -> int:
+    return to_units(fields.amount(row, name), fields.currency(row))
+
+
+def _signed(row: Json, name: str) -> int:
+    """Of a line of a payout, in which money goes both ways."""
     return to_units(fields.whole(row, name), fields.currency(row))
 
 
@@ -102,7 +107,7 @@ def order_of(session: Json, refunds: Iterable[Json] = (), disputes: Iterable[Jso
     What came in is what the intent says: a session only says what was asked.
     """
     asked = fields.currency(session)
-    units = to_units(fields.whole(session, "amount_total"), asked)
+    units = to_units(fields.amount(session, "amount_total"), asked)
     intent = part(session, "payment_intent")
     paid = 0 if intent is None else _units(intent, "amount_received")
     # In what money was paid: if it is another, the amount that was asked for stands beside it unconverted.
@@ -178,7 +183,7 @@ def line_of(row: Json, payout: Json, reference: str | None, provider_ref: str | 
         reference=reference,
         provider_ref=provider_ref,
         currency=fields.currency(row),
-        units=_units(row, "amount"),
-        fee_units=_units(row, "fee"),
+        units=_signed(row, "amount"),
+        fee_units=_signed(row, "fee"),
         settled_at=settled_at,
     )

@@ -71,7 +71,7 @@ class UnlimitGateway:
     name = "unlimit"
 
     def __init__(self, settings: UnlimitSettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
-        self._http = UnlimitHttp(settings, answer_timeout)
+        self._http = UnlimitHttp(self.name, settings, answer_timeout)
         self.abilities = Abilities(
             currencies=settings.ranges,
             methods=frozenset({Method.ANY, Method.CARD}),
@@ -205,7 +205,7 @@ class UnlimitGateway:
         returned = dict.fromkeys(map(_id, payments), 0)
         for row in self._refunds(reference, begun):
             if _refund_state(row) is RefundState.DONE and _id(row) in returned:
-                returned[_id(row)] += decimals.price(decimals.field(row, "refund_data", "amount"), order.currency)
+                returned[_id(row)] += _returned(row, order.currency)
         disputed = charged_back = 0
         for each in payments:
             if _status(each) == "REFUNDED":
@@ -213,6 +213,8 @@ class UnlimitGateway:
             elif _status(each) == "CHARGED_BACK":
                 # How much a bank asks back is told nowhere: at most what the payer hasn't got back yet.
                 left = _units(each) - returned[_id(each)]
+                if left < 0:
+                    raise decimals.UnreadableError("the provider has given back more of a payment than was paid")
                 disputed, charged_back = (
                     (disputed, charged_back + left) if self._is_final(_id(each)) else (disputed + left, charged_back)
                 )
@@ -310,7 +312,7 @@ def _refund(request: RefundRequest, told: Any) -> Refund:
         provider_ref=decimals.text(told, "refund_data", "id"),
         state=_refund_state(told),
         currency=currency,
-        units=request.units if amount is None else decimals.price(amount, currency),
+        units=request.units if amount is None else _returned(told, currency),
     )
 
 
@@ -329,7 +331,11 @@ def _status(payment: Any) -> str:
 
 def _units(payment: Any) -> int:
     currency = decimals.currency_of(decimals.field(payment, "payment_data", "currency"))
-    return decimals.price(decimals.field(payment, "payment_data", "amount"), currency)
+    return decimals.price(decimals.field(payment, "payment_data", "amount"), currency, "payment_data.amount")
+
+
+def _returned(refund: Any, currency: str) -> int:
+    return decimals.price(decimals.field(refund, "refund_data", "amount"), currency, "refund_data.amount")
 
 
 def _stamp(moment: datetime) -> str:

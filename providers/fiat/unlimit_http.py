@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.errors import OutcomeUnknownError, TransientError
-from core.http import HttpClient, RefusedError, Reply
+from core.http import CREDENTIALS_REFUSED, CredentialsRefusedError, HttpClient, RefusedError, Reply
 from providers.fiat import decimals
+from providers.fiat.credentials import teller
 from providers.fiat.settings import UnlimitSettings
 
 TOKEN_SPARE_S = 10.0
@@ -19,7 +20,9 @@ UNAUTHORIZED = 401
 class UnlimitHttp:
     """Requests with a token, which is got by the terminal's password and kept until it ends."""
 
-    def __init__(self, settings: UnlimitSettings, answer_timeout: float) -> None:
+    def __init__(self, name: str, settings: UnlimitSettings, answer_timeout: float) -> None:
+        # The client itself tells nobody: a token that was forgotten is answered 401 as well.
+        self._tell = teller(name)
         self._http = HttpClient(settings.base_url, answer_timeout=answer_timeout)
         self._credentials = {
             "grant_type": "password",
@@ -31,6 +34,7 @@ class UnlimitHttp:
         self._ends = -math.inf
 
     def read(self, path: str, params: Mapping[str, Any] | None = None) -> Reply:
+        """Raises as HttpClient.read."""
         return self._with_token(lambda headers: self._http.read(path, params=params, headers=headers))
 
     def post(self, path: str, body: str) -> Reply:
@@ -42,17 +46,26 @@ class UnlimitHttp:
         )
 
     def _with_token(self, ask: Callable[[Mapping[str, str]], Reply]) -> Reply:
+        try:
+            return self._renewing(ask)
+        except (CredentialsRefusedError, RefusedError) as error:
+            if isinstance(error, CredentialsRefusedError) or error.reply.status in CREDENTIALS_REFUSED:
+                self._tell(error.reply)
+            raise
+
+    def _renewing(self, ask: Callable[[Mapping[str, str]], Reply]) -> Reply:
         """A token that they don't know any more was refused with what it came with: another one may ask again."""
         token = self._current()
         try:
             return ask({"Authorization": f"Bearer {token}"})
-        except RefusedError as error:
+        except (CredentialsRefusedError, RefusedError) as error:
             if error.reply.status != UNAUTHORIZED:
                 raise
         self._forget(token)
         return ask({"Authorization": f"Bearer {self._current()}"})
 
     def _current(self) -> str:
+        """Raises TransientError: without a token nothing was asked."""
         with self._lock:
             if time.monotonic() >= self._ends:
                 asked_at = time.monotonic()
@@ -60,6 +73,9 @@ class UnlimitHttp:
                     told = self._http.send("POST", "/api/auth/token", form=self._credentials).json()
                 except OutcomeUnknownError as error:
                     raise TransientError(str(error)) from None
+                except RefusedError as error:
+                    # All that was asked is whether they know the password: OAuth says no with 400, too (RFC 6749, 5.2).
+                    raise CredentialsRefusedError(str(error), error.reply) from None
                 lasts = decimals.field(told, "expires_in")
                 if not isinstance(lasts, int):
                     raise decimals.UnreadableError("the provider's answer doesn't say how long its token lasts")

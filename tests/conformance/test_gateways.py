@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from core.errors import PermanentError, TransientError
-from providers.fiat import registry
+from core.errors import TransientError
+from core.http import CredentialsRefusedError
+from providers.fiat import credentials, registry
 from providers.fiat.base import (
     Gateway,
     Method,
@@ -30,6 +31,16 @@ from tests.support import faulty
 from tests.support.faulty import Fault
 from tests.support.gateways import DOUBLES
 from tests.support.gateways.base import PRIVATE, Double, then_hangs_up
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the gateways that were said to refuse our credentials."""
+    names: list[str] = []
+    monkeypatch.setattr(credentials, "_listeners", [])
+    credentials.listen(names.append)
+    return names
+
 
 # --- which there are --------------------------------------------------------------------------------------------------
 
@@ -170,13 +181,41 @@ def test_it_is_asked_for_the_currency_that_was_meant(double: Double, gateway: Ga
     assert (order.currency, order.units) == (double.other_currency, double.units)
 
 
-def test_another_key_is_refused(double: Double, gateway: Gateway, reference: str) -> None:
-    """A revoked key is nothing that a retry mends."""
+@pytest.mark.parametrize("status", [401, 403])
+def test_another_key_is_refused(double: Double, gateway: Gateway, status: int, reference: str, told: list[str]) -> None:
+    """What we ask stays a good question, since a person puts the key right; what was to be done was not done."""
+    order = paid(double, gateway, reference)
+    before, refund, other = find(gateway, order), refund_of(double, order), str(uuid4())
+    assert not told
+    double.upset(faulty.saying(status), times=1000, when=lambda _: True)
+    with pytest.raises(CredentialsRefusedError):
+        gateway.find(reference=reference, provider_ref=order.provider_ref, made_at=now())
+    assert told == [double.name]
+    assert gateway.create(double.order(other)).standing in {Standing.REJECTED, Standing.NOT_SENT}
+    assert told == [double.name] * 2
+    if gateway.abilities.refunds:
+        assert gateway.refund(refund).standing in {Standing.REJECTED, Standing.NOT_SENT}
+        for refund_ref in (None, "12345"):
+            with pytest.raises(CredentialsRefusedError):
+                gateway.find_refund(refund, refund_ref=refund_ref)
+    if gateway.abilities.settlements:
+        with pytest.raises(CredentialsRefusedError):
+            list(gateway.settlements(double.start, now()))
+    double.calm()
+    assert find(gateway, order) == before
+    assert gateway.find(reference=other, provider_ref=None, made_at=now()) is None
+
+
+def test_whoever_hears_of_a_refused_key_changes_nothing(double: Double, gateway: Gateway, reference: str) -> None:
+    def broken(_: str) -> None:
+        raise OSError
+
     order = created(double, reference, gateway)
     double.upset(faulty.saying(401), times=1000, when=lambda _: True)
-    assert gateway.create(double.order(str(uuid4()))).standing is Standing.REJECTED
-    with pytest.raises(PermanentError):
-        gateway.find(reference=reference, provider_ref=order.provider_ref, made_at=now())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(credentials, "_listeners", [broken])
+        with pytest.raises(CredentialsRefusedError):
+            gateway.find(reference=reference, provider_ref=order.provider_ref, made_at=now())
 
 
 # --- what became of them ----------------------------------------------------------------------------------------------

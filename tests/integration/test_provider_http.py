@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import core.http
 from core.errors import OutcomeUnknownError, PermanentError, TransientError
-from core.http import BYTES_MAX, RETRY_AFTER_MAX, HttpClient, RefusedError, Reply
+from core.http import BYTES_MAX, RETRY_AFTER_MAX, CredentialsRefusedError, HttpClient, RefusedError, Reply
 from local.http_server import Answer, Asked, HttpServer
 from local.server import HOST, free_port
 
@@ -375,7 +375,7 @@ def test_an_answer_that_is_no_json_proves_nothing(body: bytes) -> None:
 # --- it was refused ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 410, 415, 422, 451])
+@pytest.mark.parametrize("status", [400, 402, 404, 405, 410, 415, 422, 451])
 def test_refusals_are_for_good_and_say_what_was_said(status: int) -> None:
     with answering(Answer(status, b'{"code": "BNK001", "owed": 1.10}', {"Retry-After": "3"})) as url:
         for ask in (send, read):
@@ -383,6 +383,24 @@ def test_refusals_are_for_good_and_say_what_was_said(status: int) -> None:
                 ask(url)
             assert isinstance(raised.value, PermanentError)
             assert raised.value.reply.json() == {"code": "BNK001", "owed": "1.10"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_not_taken_refuses_a_write_and_answers_no_read(status: int) -> None:
+    told: list[int] = []
+    with answering(Answer(status, b'{"code": "nobody"}')) as url:
+        limits: dict[str, Any] = {"on_credentials_refused": lambda reply: told.append(reply.status)}
+        with pytest.raises(RefusedError, match=f"was refused with {status}"):
+            send(url, **limits)
+        with pytest.raises(CredentialsRefusedError, match=f"was refused with {status}") as raised:
+            read(url, **limits)
+        assert isinstance(raised.value, TransientError), "the question stays good: a person puts the key right"
+        assert raised.value.reply.json() == {"code": "nobody"}
+        assert SECRET not in str(raised.value)
+    assert told == [status, status]
+    with answering(Answer(404, b"{}")) as url, pytest.raises(RefusedError):
+        read(url, **limits)
+    assert told == [status, status]
 
 
 # --- it was done ------------------------------------------------------------------------------------------------------

@@ -1,94 +1,122 @@
-"""`python -m tests.integration.fiat_payment.doomed <url of the double> <payment>...`: makers of orders that are killed.
+"""`python -m tests.integration.fiat_payment.doomed [--statements]`: a worker of payments that is killed.
 
-Of the n-th payment, the first process to ask for its order dies as by kill -9 at its n-th step: just before and after
-each commit and each call of the gateway. Others go on until the order is made. Prints how many died.
+Reads lines `<step> <task>...`. For each it does what jobs of these tasks there are, as a worker would, and what follows
+of them, until none is left: itself if the step is 0, else in a process that dies as by kill -9 at this step. Steps
+are just before and after each commit and each request to a provider, and before each statement if asked for. Answers
+each line with `killed`, `done` (nothing is left), or `waits` (its jobs can't be done for now).
 """
 
 import os
 import sys
 import time
-from contextlib import suppress
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
-from pydantic import SecretStr
+import httpx
+from sqlalchemy import Engine, event, text
 
-from core.db import transaction
-from core.errors import OutcomeUnknownError, TransientError
-from domain.fiat_payment import service
-from domain.fiat_payment.states import PaymentState
-from providers.fiat.base import Gateway
-from providers.fiat.settings import StripeSettings
-from providers.fiat.stripe import StripeGateway
-from tests.support.gateways.stripe import KEY
+import tasks.fiat_payments
+import tasks.fiat_webhook  # noqa: F401
+from core import db, redis
+from tasks.base import TASKS, run_jobs
 from tests.support.stepped import at_commits
 
-KILLED = 137
-TRIES_MAX = 200
+KILLED, WAITS = 137, 75
+ROUNDS = 12
+PAUSE_S = 0.05
+"""After each. All rounds take longer than FIAT_UNKNOWN_WINDOW of the test."""
 
 steps_left = [0]
+hidden = [False]
+"""While this process looks for work, which is the broker's part."""
 
 
-def step() -> None:
+def step(*_: Any) -> None:
+    if hidden[0]:
+        return
     steps_left[0] -= 1
     if steps_left[0] == 0:
         os._exit(KILLED)
 
 
-class Stepped:
-    """A gateway whose every call is two steps."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._gateway, name)
-        if not callable(found):
-            return found
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            step()
-            answer = found(*args, **kwargs)
-            step()
-            return answer
-
-        return call
+@contextmanager
+def out_of_sight() -> Iterator[None]:
+    hidden[0] = True
+    try:
+        yield
+    finally:
+        hidden[0] = False
 
 
-def make(url: str, payment_id: UUID) -> None:
-    """Until it is made, as its job would."""
-    settings = StripeSettings(secret_key=SecretStr(KEY), base_url=url, currencies={"iso4217:USD": (50, 10**6)})
-    gateway = cast("Gateway", Stepped(StripeGateway(settings)))
-    for _ in range(TRIES_MAX):
-        with suppress(OutcomeUnknownError, TransientError):
-            service.order(payment_id, {"stripe": gateway})
-        with transaction() as session:
-            payment = service.get(session, payment_id)
-        if payment is not None and payment.current is not PaymentState.CREATED:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{payment_id} has no order after {TRIES_MAX} tries")
+def at_requests() -> None:
+    ask = httpx.HTTPTransport.handle_request
+
+    def asked(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        step()
+        answer = ask(self, request)
+        step()
+        return answer
+
+    httpx.HTTPTransport.handle_request = asked  # type: ignore[method-assign]
 
 
-def main(url: str, payment_ids: list[str]) -> None:
+def due(names: Sequence[str]) -> list[tuple[UUID, str]]:
+    """All that are queued; nobody waits for their time."""
+    with out_of_sight(), db.transaction() as session:
+        session.execute(
+            text("UPDATE jobs SET run_at = now() WHERE status = 'queued' AND task = ANY(:names)"), {"names": names}
+        )
+        rows = session.execute(
+            text("SELECT id, task FROM jobs WHERE status = 'queued' AND task = ANY(:names) ORDER BY id"),
+            {"names": names},
+        )
+        return [(row.id, row.task) for row in rows]
+
+
+def work(names: Sequence[str]) -> int:
+    for _ in range(ROUNDS):
+        left = due(names)
+        if not left:
+            return 0
+        for job_id, name in left:
+            run_jobs(TASKS[name], [job_id])
+        if due(names):
+            time.sleep(PAUSE_S)
+    return WAITS
+
+
+def child(steps: int, names: Sequence[str]) -> None:
+    db.engine().dispose(close=False)  # its statements stay compiled, its connections are the parent's
+    redis.dispose()
+    steps_left[0] = steps
+    try:
+        code = work(names)
+    except BaseException:  # noqa: BLE001  # a child must not go on as its parent
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    os._exit(code)
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what is logged is no answer
     at_commits(step)
-    died = 0
-    for number, payment_id in enumerate(payment_ids, 1):
-        for steps in (number, 0):  # 0: it is never taken
+    at_requests()
+    if "--statements" in sys.argv:
+        event.listen(Engine, "before_cursor_execute", step)
+    for line in sys.stdin:
+        steps, *names = line.split()
+        if steps == "0":
+            code = work(names)
+        else:
             pid = os.fork()
             if pid == 0:
-                steps_left[0] = steps
-                try:
-                    make(url, UUID(payment_id))
-                except BaseException:  # noqa: BLE001  # a child must not go on as its parent
-                    sys.excepthook(*sys.exc_info())
-                    os._exit(1)
-                os._exit(0)
+                child(int(steps), names)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            assert code in (0, KILLED), f"a child ended with {code}"
-            died += code == KILLED
-    print(died)
+        print({0: "done", KILLED: "killed", WAITS: "waits"}.get(code, f"failed with {code}"), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main()

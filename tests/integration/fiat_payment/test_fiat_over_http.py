@@ -1,8 +1,6 @@
 """Payments through real adapters, over HTTP to doubles that speak the providers' wire formats."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
@@ -16,7 +14,6 @@ from core.errors import OutcomeUnknownError
 from core.http import HttpClient, Reply
 from domain.fiat_payment import service
 from domain.fiat_payment.service import NewFiatPayment, NewRefund
-from domain.fiat_payment.settings import fiat_payment as settings
 from domain.fiat_payment.states import PaymentState
 from ledger import balances
 from providers.fiat.base import Gateway
@@ -140,31 +137,6 @@ def test_what_was_paid_out_leaves_nothing_at_the_gateway(books: None) -> None:
         # The monthly fee belongs to no payment: a person explains it.
         assert [kind for kind, _, _ in counter.desk.breaks()] == ["fiat.settlement"]
         assert counter.balance("custody:bank:USD") - 25 == double.paid_out[settlement]
-
-
-KILLS = 8
-"""Steps of one order: two at each of its three commits, two at the call."""
-
-
-def test_whoever_is_killed_at_whatever_step_there_is_one_order(books: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FIAT_UNKNOWN_WINDOW", "0.3")
-    settings.cache_clear()
-    with StripeDouble() as double:
-        counter = Counter(double, Desk())
-        wanted = [counter.create() for _ in range(KILLS)]
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.integration.fiat_payment.doomed", double.url, *map(str, wanted)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        assert done.returncode == 0, done.stderr
-        made = [row["client_reference_id"] for row in double.objects.values() if row["object"] == "checkout.session"]
-        assert sorted(made) == sorted(map(str, wanted))
-        for payment in wanted:
-            assert counter.state(payment) is S.PENDING
-        assert done.stdout.splitlines()[-1] == str(KILLS)
 
 
 def test_a_list_that_grows_while_it_is_read_counts_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:

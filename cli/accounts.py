@@ -53,6 +53,7 @@ def freeze(
     """Let nothing leave an account any more; what arrives is booked. Prints the plan unless --commit is given.
 
     A reversal still leaves. An account that does not exist yet is opened, so that it is frozen before its first money.
+    One that something else holds frozen already is then held by you as well, until a person unfreezes it.
     """
     _act(books.freeze, code, tenant, asset, reason, actor, commit=commit, as_json=as_json)
 
@@ -68,7 +69,7 @@ def unfreeze(
     commit: Commit = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let money leave a frozen account again. Prints the plan unless --commit is given."""
+    """Let money leave a frozen account again, whoever froze it. Prints the plan unless --commit is given."""
     _act(books.unfreeze, code, tenant, asset, reason, actor, commit=commit, as_json=as_json)
 
 
@@ -207,7 +208,8 @@ def _row(change: Change) -> dict[str, Any]:
 
 
 def _said(values_: Any) -> str:
-    """`open`, or `floor 0, ceiling none`."""
-    if set(values_) == {"state"}:
-        return str(values_["state"])
+    """`open`, `frozen by person:ada`, or `floor 0, ceiling none`."""
+    if {"state"} <= set(values_) <= {"state", "holders"}:
+        state = "closed, frozen" if "holders" in values_ and values_["state"] == "closed" else values_["state"]
+        return " by ".join((state, *([", ".join(values_["holders"])] if "holders" in values_ else [])))
     return ", ".join(f"{name} {'none' if value is None else plain(value)}" for name, value in sorted(values_.items()))

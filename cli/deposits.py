@@ -1,5 +1,6 @@
 """`tallyrail deposits`."""
 
+from collections.abc import Collection
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from core import db
 from core.errors import ConflictError, NotFoundError
 from domain.deposit import service as deposits
 from domain.deposit.service import Deposit, DepositEvent, DepositState
+from ledger import freezes
 
 app = noun()
 COLUMNS = (
@@ -40,7 +42,8 @@ HISTORY = (
 DepositId = Annotated[UUID, typer.Argument(metavar="DEPOSIT", help="The deposit's id.")]
 
 
-def _row(deposit: Deposit) -> dict[str, Any]:
+def _row(deposit: Deposit, holders: Collection[str]) -> dict[str, Any]:
+    """`holders`: who holds an account frozen."""
     known = amounts.scales()
     return {
         "id": deposit.id,
@@ -61,7 +64,7 @@ def _row(deposit: Deposit) -> dict[str, Any]:
         "units_received": _text(deposit.units_received),
         "amount_received": amounts.amount(deposit.units_received, deposit.asset, known),
         "units_short": _text(deposit.units_short),
-        "freezes": deposit.freezes,
+        "freezes": deposit.subject in holders,
         "value_currency": deposit.value_currency,
         "value_units": _text(deposit.value_units),
         "accepts": deposit.accepts,
@@ -112,9 +115,10 @@ def list_deposits(
         found = deposits.page(
             session, tenant=tenant, state=state, before=cursor, limit=limit + 1, owed=owed, waiting=waiting
         )
+        holders = freezes.holders(session, Deposit.SUBJECT)
     listing(
         "deposits",
-        [_row(deposit) for deposit in found[:limit]],
+        [_row(deposit, holders) for deposit in found[:limit]],
         (*COLUMNS, *(OWED if owed else ()), *(WAITING if waiting else ())),
         as_json=as_json,
         empty="There are no such deposits.",
@@ -131,10 +135,11 @@ def show(deposit: DepositId, *, as_json: AsJson = False) -> None:
         if found is None:
             raise NotFoundError(f"there is no deposit {deposit}")
         history = [_event(event) for event in deposits.history(session, deposit)]
+        holders = freezes.holders(session, found.subject)
     if as_json:
-        document({**_row(found), "history": history})
+        document({**_row(found, holders), "history": history})
         return
-    _show(found)
+    _show(found, freezes_it=bool(holders))
     typer.echo("")
     table(history, HISTORY)
 
@@ -159,7 +164,7 @@ def release(
         arrived = amounts.with_units(found.units_received, found.asset, amounts.scales())
         if commit:
             found = deposits.release(session, deposit, actor=who, reason=why)
-        row = _row(found)
+        row = _row(found, freezes.holders(session, found.subject))
     if as_json:
         document({**row, "committed": commit})
         return
@@ -169,7 +174,7 @@ def release(
     typer.echo(f"Released, as journal {row['release_journal_id']}." if commit else NOTHING_DONE)
 
 
-def _show(deposit: Deposit) -> None:
+def _show(deposit: Deposit, *, freezes_it: bool) -> None:
     known = amounts.scales()
     details(
         {
@@ -187,7 +192,7 @@ def _show(deposit: Deposit) -> None:
             "Since": deposit.waits_since,
             "Agreed": deposit.agreed_at,
             "Disputed": deposit.disputed_at,
-            "Account frozen by it": "yes" if deposit.freezes else None,
+            "Account frozen by it": "yes" if freezes_it else None,
             "Owed": amounts.with_units(deposit.units_short or None, deposit.asset, known),
             "Address": deposit.address,
             "Tag": deposit.tag,

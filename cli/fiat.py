@@ -15,6 +15,7 @@ from core.jobs import NewJob
 from domain.fiat_payment import service as payments
 from domain.fiat_payment.service import FiatPayment, FiatPaymentEvent, FiatRefund, NewRefund, PaymentState
 from domain.rates.service import usable
+from ledger import freezes
 
 LOOK = "fiat_webhook.look"
 app = noun()
@@ -73,7 +74,6 @@ def _row(payment: FiatPayment) -> dict[str, Any]:
         "credited_asset": payment.credited_asset,
         "credited_units": str(payment.credited_out - payment.returned_out),
         "owed_units": str(payment.short_units),
-        "freezes": payment.freezes,
         "quote_id": payment.quote_id,
         "next_look_at": payment.next_look_at,
         "correlation_id": payment.correlation_id,
@@ -138,10 +138,11 @@ def show(payment: PaymentId, *, as_json: AsJson = False) -> None:
         found = _found(session, payment)
         history = [_event(event) for event in payments.history(session, payment)]
         refunds = [_refund(refund) for refund in payments.refunds(session, payment)]
+        freezes_it = bool(freezes.holders(session, found.subject))
     if as_json:
-        document({**_row(found), "refunds": refunds, "history": history})
+        document({**_row(found), "freezes": freezes_it, "refunds": refunds, "history": history})
         return
-    _show(found)
+    _show(found, freezes_it=freezes_it)
     typer.echo("")
     if refunds:
         table(refunds, REFUNDS)
@@ -234,7 +235,7 @@ def poll(payment: PaymentId, *, as_json: AsJson = False) -> None:
     typer.echo(f"Asked for, as job {job}. See `tallyrail fiat show {payment}`.")
 
 
-def _show(payment: FiatPayment) -> None:
+def _show(payment: FiatPayment, *, freezes_it: bool) -> None:
     known = amounts.scales()
 
     def money(units: int | None, asset: str | None) -> str:
@@ -260,7 +261,7 @@ def _show(payment: FiatPayment) -> None:
             "In suspense": money(payment.suspended_units, paid_in),
             "Credited": money(payment.credited_out - payment.returned_out, payment.credited_asset),
             "Owed": money(payment.short_units, payment.credited_asset),
-            "Account frozen by it": "yes" if payment.freezes else None,
+            "Account frozen by it": "yes" if freezes_it else None,
             "Credits": payment.credit_asset,
             "Quote": payment.quote_id,
             "Gateway": payment.provider,

@@ -1,6 +1,6 @@
 """`tallyrail ledger account | entries | statement`: one account, read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,9 +13,11 @@ from cli.output import AsJson, Column, details, document, listing, pretty, secti
 from core import db
 from core.errors import NotFoundError
 from ledger import balances as books
+from ledger import freezes
 from ledger.asof import Clock, balance_at
 from ledger.balances import Account, Entry
 from ledger.chart import rule
+from ledger.freezes import Freeze
 from ledger.statement import Statement
 from ledger.statement import statement as statement_of
 
@@ -34,6 +36,12 @@ HELD = (
     Column("Available", "available_amount", right=True),
     Column("Units", "units", right=True),
     Column("Entries", "entries", right=True),
+)
+FROZEN = (
+    Column("Frozen by", "holder"),
+    Column("Since", "at"),
+    Column("Reason", "reason", free=True),
+    Column("Asset", "asset"),
 )
 THEN = (Column("Asset", "asset"), Column("Balance", "amount", right=True), Column("Units", "units", right=True))
 LISTED = (*LINES, Column("Asset", "asset"))
@@ -82,7 +90,8 @@ def account(
             raise NotFoundError(f"{tenant} has no account {code}{'' if asset is None else f' in {asset}'}")
         scales = scales_of(session, {one.asset for one in found}, tenant)
         if at is None:
-            rows = [_account_row(one, scales) for one in found]
+            held = [_freeze_row(one) for one in freezes.of_account(session, tenant, code)]
+            rows = [_account_row(one, scales, held) for one in found]
         else:
             rows = [
                 _balance_row(one, balance_at(session, tenant, code, one.asset, at, clock=clock), scales)
@@ -97,6 +106,10 @@ def account(
     details(head if at is None else {**head, "As of": at, "Clock": clock})
     typer.echo("")
     table(rows, HELD if at is None else THEN)
+    held = [freeze for row in rows for freeze in row.get("freezes", ())]
+    if held:
+        typer.echo("")
+        table(held, FROZEN)
     for row in rows:
         if row.get("metadata"):
             section(f"Metadata in {row['asset']}", pretty(row["metadata"]))
@@ -112,10 +125,21 @@ def _balance_row(one: Account, balance: int, scales: Mapping[str, int]) -> dict[
     }
 
 
-def _account_row(one: Account, scales: Mapping[str, int]) -> dict[str, Any]:
+def _freeze_row(freeze: Freeze) -> dict[str, Any]:
+    return {
+        "holder": freeze.holder,
+        "asset": freeze.asset,
+        "reason": freeze.reason,
+        "actor": freeze.actor,
+        "at": freeze.at,
+    }
+
+
+def _account_row(one: Account, scales: Mapping[str, int], held: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         **_balance_row(one, one.balance, scales),
         "state": one.state,
+        "freezes": [freeze for freeze in held if freeze["asset"] == one.asset],
         "held": str(one.held),
         "held_amount": amount(one.held, one.asset, scales),
         "available": None if one.available is None else str(one.available),

@@ -1,6 +1,7 @@
 """What a person does to an account: freeze, close, bound and annotate it. Each change is noted for ever.
 
 - frozen: what arrives is booked, and nothing leaves but the reversal of a journal. Holds can be voided, not captured.
+  It is so as long as anybody wants it: a person, or what `ledger.freezes` is told of.
 - closed: nothing moves. Only an empty account can be closed.
 
 A change takes hold of all rows of the account (its stripes, in order), so it stands between two posts, never within
@@ -39,14 +40,17 @@ class Keep(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`before` and `after` hold what it is about: a state, the limits (units as text, None for none), the metadata."""
+    """`before` and `after` hold what it is about: the limits (units as text, None for none), the metadata, or a state.
+
+    Beside the state, `holders` are those who want the account frozen, if anybody does.
+    """
 
     id: int
     tenant: str
     code: str
     asset: str
     change: str
-    """freeze, unfreeze, close, reopen, limit or annotate."""
+    """freeze, lift (a holder's own freeze), unfreeze (everybody's), close, reopen, limit or annotate."""
     before: Mapping[str, Any]
     after: Mapping[str, Any]
     reason: str
@@ -55,16 +59,20 @@ class Change:
 
 
 def freeze(session: Session, *, tenant: str, code: str, asset: str, reason: str, actor: str) -> Change | None:
-    """From now on nothing leaves the account. Opens one that doesn't exist yet. None if it was frozen already.
+    """From now on nothing leaves the account, until a person unfreezes it. None if this person has frozen it already.
 
-    Raises InvalidRequestError (account, asset, reason or actor) and AccountClosedError.
+    The person is a holder of the freeze beside any others. Opens an account that doesn't exist yet. Raises
+    InvalidRequestError (account, asset, reason or actor) and AccountClosedError.
     """
-    return _change(session, "freeze", {}, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
+    return control(session, "freeze", {}, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
 
 
 def unfreeze(session: Session, *, tenant: str, code: str, asset: str, reason: str, actor: str) -> Change | None:
-    """None if it was not frozen. Raises InvalidRequestError, NotFoundError and AccountClosedError."""
-    return _change(session, "unfreeze", {}, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
+    """A person lifts all freezes, whoever's: `before` of the change says whose. None if it was not frozen.
+
+    Raises InvalidRequestError, NotFoundError and AccountClosedError.
+    """
+    return control(session, "unfreeze", {}, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
 
 
 def close(session: Session, *, tenant: str, code: str, asset: str, reason: str, actor: str) -> Change | None:
@@ -72,15 +80,15 @@ def close(session: Session, *, tenant: str, code: str, asset: str, reason: str, 
 
     Raises InvalidRequestError, NotFoundError, and AccountNotEmptyError while it has a balance or holds.
     """
-    return _change(session, "close", {}, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
+    return control(session, "close", {}, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
 
 
 def reopen(session: Session, *, tenant: str, code: str, asset: str, reason: str, actor: str) -> Change | None:
-    """Make a closed account what it was, open or frozen. None if it was not closed.
+    """Make a closed account open, or frozen where somebody wants it so. None if it was not closed.
 
     Raises InvalidRequestError and NotFoundError.
     """
-    return _change(session, "reopen", {}, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
+    return control(session, "reopen", {}, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
 
 
 def limit(
@@ -109,7 +117,7 @@ def limit(
         wanted[name] = None if bound is None else str(bound)
     if not wanted:
         raise InvalidRequestError("give a floor or a ceiling", field="floor")
-    return _change(session, "limit", wanted, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
+    return control(session, "limit", wanted, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
 
 
 def annotate(
@@ -119,7 +127,7 @@ def annotate(
 
     Opens an account that doesn't exist yet. Raises InvalidRequestError.
     """
-    return _change(session, "annotate", metadata, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
+    return control(session, "annotate", metadata, tenant=tenant, code=code, asset=asset, reason=reason, actor=actor)
 
 
 def changes(
@@ -149,7 +157,7 @@ def changes(
     return Page(made, sealed(made[-1].id) if len(rows) > limit else None)
 
 
-def _change(
+def control(
     session: Session,
     change: str,
     wanted: Mapping[str, Any],
@@ -160,6 +168,7 @@ def _change(
     reason: str,
     actor: str,
 ) -> Change | None:
+    """Make a change and note it. None where it was so already, also a lift in an account that doesn't exist."""
     rule(code)
     for name, words in (("tenant", tenant), ("reason", reason), ("actor", actor)):
         if not words.strip():
@@ -174,7 +183,7 @@ def _change(
             answer = scalar(_CONTROL, parameters)
             if answer is not None and "refused" in answer:
                 raise _refusal(code, asset, answer)
-    if answer is None:
+    if answer is None or ("missing" in answer and change == "lift"):
         return None
     if "missing" in answer:
         raise NotFoundError(f"{tenant} has no account {code} in {asset[:200]}", field="account")

@@ -58,6 +58,8 @@ class Account:
     """How many entries the account has."""
     state: str
     """open, frozen (nothing leaves) or closed."""
+    frozen_by: tuple[str, ...]
+    """Who wants it frozen (`ledger.freezes`); of a closed account, once it is opened again."""
     metadata: Mapping[str, Any]
     created_at: datetime
 
@@ -214,6 +216,9 @@ _BALANCES = text(
 # costs what it shows.
 _ACCOUNTS = """
     SELECT a.tenant, a.code, a.asset, a.kind, a.normal_side, a.floor, a.ceiling, s.balance, s.held, s.version, a.state,
+           CASE WHEN a.state <> 'open' THEN ARRAY(
+               SELECT f.holder FROM ledger_freezes f
+               WHERE f.tenant = a.tenant AND f.code = a.code AND f.asset = a.asset ORDER BY f.holder) END AS frozen_by,
            a.metadata, a.created_at
     FROM ledger_accounts a
     CROSS JOIN LATERAL (
@@ -269,6 +274,7 @@ def _account(row: Any) -> Account:
         held=int(row.held),
         version=int(row.version),
         state=row.state,
+        frozen_by=tuple(row.frozen_by or ()),
         metadata=row.metadata,
         created_at=row.created_at,
     )

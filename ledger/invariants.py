@@ -128,6 +128,19 @@ _ACCOUNTS = {
         LEFT JOIN LATERAL (SELECT sum(units) AS units FROM ledger_holds
                            WHERE account_id = a.id AND state = 'pending') h ON true
         WHERE a.held <> coalesce(h.units, 0)""",
+    "states equal the changes": f"""
+        SELECT {_ACCOUNT},
+               'it is ' || a.state || ' with freezes of ' || f.holders || ', but its changes end with '
+               || coalesce(c.after ->> 'state', 'open') || ' and ' || coalesce(c.after -> 'holders', '[]') AS message
+        FROM {{accounts}} a
+        CROSS JOIN LATERAL (SELECT coalesce(jsonb_agg(holder ORDER BY holder), '[]') AS holders FROM ledger_freezes
+                            WHERE tenant = a.tenant AND code = a.code AND asset = a.asset) f
+        LEFT JOIN LATERAL (SELECT after FROM ledger_account_changes
+                           WHERE tenant = a.tenant AND code = a.code AND asset = a.asset
+                                 AND change IN ('freeze', 'lift', 'unfreeze', 'close', 'reopen')
+                           ORDER BY id DESC LIMIT 1) c ON true
+        WHERE a.state <> coalesce(c.after ->> 'state', 'open') OR f.holders <> coalesce(c.after -> 'holders', '[]')
+           OR (a.state = 'frozen' AND f.holders = '[]') OR (a.state = 'open' AND f.holders <> '[]')""",
     "accounts are possible": f"""
         SELECT {_ACCOUNT},
                CASE WHEN state = 'closed' THEN 'it is closed, with balance ' || balance || ' and ' || held || ' held'

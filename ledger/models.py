@@ -185,7 +185,7 @@ class LedgerHold(Base):
 
 
 class LedgerAccountChange(Base):
-    """What a person did to an account, and why. Written beside the change, for ever."""
+    """What was done to an account, by whom and why. Written beside the change, for ever."""
 
     __tablename__ = "ledger_account_changes"
     __table_args__ = (Index(None, "tenant", "code", "asset", "id"),)
@@ -200,6 +200,20 @@ class LedgerAccountChange(Base):
     reason: Mapped[str]
     actor: Mapped[str]
     at: Mapped[datetime]
+
+
+class LedgerFreeze(Base):
+    """A holder wants an account frozen: the row is there as long as it does. The account's rows are its lock."""
+
+    __tablename__ = "ledger_freezes"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    asset: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    """Its subject, or `person:` and a name."""
+    change_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("ledger_account_changes.id"))
+    """What placed it: who, when and why."""
 
 
 class LedgerLink(Base):

@@ -18,6 +18,7 @@ from domain.access.service import Principal, Scope
 from ledger import asof, balances, chart
 from ledger.asof import Clock
 from ledger.balances import Account, Entry, Total
+from ledger.freezes import PERSON
 from ledger.statement import statement
 
 router = APIRouter(prefix="/v1/accounts", tags=["accounts"])
@@ -37,6 +38,11 @@ class BalanceView(BaseModel):
     floor: str | None = Field(description="The least that the balance less what is held may be")
     ceiling: str | None = Field(description="The most that the balance may be")
     state: str = Field(description="open, frozen (nothing leaves) or closed (nothing moves)", examples=["open"])
+    frozen_by: list[str] = Field(
+        description="The subjects that hold it frozen; `person`: somebody of the house does. Of a closed account: that"
+        " will, when it is opened again",
+        examples=[["deposit:0198c8f2-7f00-7000-8000-000000000000"]],
+    )
     kind: str = Field(description="asset, liability, equity, income or expense")
     normal_side: str = Field(description="debit or credit: where the balance shows as a plus")
     entries: int | None = Field(description="How many entries the account has")
@@ -230,6 +236,8 @@ def _balance(account: Account) -> dict[str, Any]:
         "floor": _text(account.floor),
         "ceiling": _text(account.ceiling),
         "state": account.state,
+        # Who of the house it is, is the house's own matter.
+        "frozen_by": sorted({"person" if one.startswith(PERSON) else one for one in account.frozen_by}),
         "kind": account.kind.value,
         "normal_side": account.normal_side.value,
         "entries": account.version,

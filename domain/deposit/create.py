@@ -253,7 +253,6 @@ def _row(checked: _Checked, now: datetime) -> Deposit:
         confirmations_seen=0,
         units_recovered=0,
         units_short=0,
-        freezes=False,
         next_poll_at=first_poll(checked.chain, mode, now=now, deadline_at=checked.deadline_at),
         created_at=now,
         updated_at=now,

@@ -1,5 +1,5 @@
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -137,6 +137,9 @@ class DepositTag(Base):
 class Deposit(Base):
     """A payment to watch for, and what became of it."""
 
+    SUBJECT: ClassVar[str] = "deposit:"
+    """How its subjects begin; its id follows."""
+
     __tablename__ = "deposits"
     __table_args__ = (
         CheckConstraint("mode IN ('tx', 'address', 'unexpected')", name="mode"),
@@ -166,7 +169,7 @@ class Deposit(Base):
             name="waits",
         ),
         Index("ix_deposits_waits", "chain", "waits_for", "waits_since", postgresql_where=text("waits_for IS NOT NULL")),
-        Index("ix_deposits_owed", "tenant", "account", postgresql_where=text("units_short > 0 OR freezes")),
+        Index("ix_deposits_owed", "tenant", "account", postgresql_where=text("units_short > 0")),
         Index("ix_deposits_suspended", "state", postgresql_where=text("state = 'suspended' AND final_at IS NOT NULL")),
         Index("ix_deposits_due", "chain", "next_poll_at", postgresql_where=text("next_poll_at IS NOT NULL")),
         Index("ix_deposits_live", "state", postgresql_where=text("final_at IS NULL")),
@@ -257,8 +260,6 @@ class Deposit(Base):
     """How much of the credit paid off the debt that this deposit's last reversal had left."""
     units_short: Mapped[int] = mapped_column(UnitsType, default=0)
     """What its owner still owes because of this deposit's reversals."""
-    freezes: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    """Its undoing is why the owner's account is frozen."""
 
     next_poll_at: Mapped[datetime | None]
     """None: not polled. Either final, or the scanner's, or handed to a job of its own after an error."""
@@ -285,8 +286,8 @@ class Deposit(Base):
 
     @property
     def subject(self) -> str:
-        """How its jobs and journals are found."""
-        return f"deposit:{self.id}"
+        """How its jobs and journals are found, and how the ledger names it where it freezes an account."""
+        return f"{self.SUBJECT}{self.id}"
 
 
 class DepositEvent(Base):

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from domain.deposit.models import Deposit, DepositAddress, DepositEvent, DepositTransfer
 from domain.deposit.scan_models import ChainBlock, ChainCursor
 from domain.deposit.states import OPEN, DepositState, Mode
+from ledger import freezes
 
 _ADDRESSES = text(
     """
@@ -130,18 +131,6 @@ def has_event(session: Session, deposit_id: UUID, event: str, *, since: datetime
     return session.scalar(found.limit(1)) is not None
 
 
-def is_frozen_by_others(session: Session, deposit: Deposit) -> bool:
-    """Whether the undoing of another deposit keeps this one's account frozen."""
-    found = select(Deposit.id).where(
-        Deposit.tenant == deposit.tenant,
-        Deposit.account == deposit.account,
-        Deposit.asset == deposit.asset,
-        Deposit.freezes,
-        Deposit.id != deposit.id,
-    )
-    return session.scalar(found.limit(1)) is not None
-
-
 def page(
     session: Session,
     *,
@@ -159,7 +148,9 @@ def page(
     if state is not None:
         query = query.where(Deposit.state == state)
     if owed:
-        query = query.where((Deposit.units_short > 0) | Deposit.freezes)
+        holders = freezes.holders(session, Deposit.SUBJECT)
+        frozen = [UUID(holder.removeprefix(Deposit.SUBJECT)) for holder in holders]
+        query = query.where((Deposit.units_short > 0) | Deposit.id.in_(frozen))
     if waiting:
         query = query.where(Deposit.waits_for.is_not(None))
     if before is not None:

@@ -39,7 +39,6 @@ class FiatPayment(Base):
         CheckConstraint("suspended_units >= 0 AND short_units >= 0", name="suspended"),
         Index("ix_fiat_payments_tenant", "tenant", "id"),
         Index("ix_fiat_payments_account", "tenant", "account", "id"),
-        Index("ix_fiat_payments_freezes", "tenant", "account", postgresql_where=text("freezes")),
         Index("ix_fiat_payments_due", "next_look_at", postgresql_where=text("next_look_at IS NOT NULL")),
         Index("ix_fiat_payments_waiting", "waits_since", postgresql_where=text("waits_for IS NOT NULL")),
         Index("ix_fiat_payments_held", "id", postgresql_where=text("hold_reason IS NOT NULL")),
@@ -143,8 +142,6 @@ class FiatPayment(Base):
     """What the provider kept."""
     journals: Mapped[int] = mapped_column(Integer, default=0)
     """How many were booked: each has its number in its reference."""
-    freezes: Mapped[bool] = mapped_column(default=False)
-    """Its return is why the owner's account is frozen."""
 
     looks: Mapped[int] = mapped_column(Integer, default=0)
     next_look_at: Mapped[datetime | None]

@@ -187,18 +187,6 @@ def gateways(session: Session) -> Sequence[FiatGateway]:
     return session.scalars(select(FiatGateway).order_by(FiatGateway.name)).all()
 
 
-def is_frozen_by_others(session: Session, payment: FiatPayment) -> bool:
-    """Another payment's return is why the account is frozen."""
-    other = select(FiatPayment.id).where(
-        FiatPayment.tenant == payment.tenant,
-        FiatPayment.account == payment.account,
-        FiatPayment.credited_asset == payment.credited_asset,
-        FiatPayment.freezes,
-        FiatPayment.id != payment.id,
-    )
-    return session.scalar(other.limit(1)) is not None
-
-
 # --- settlement ------------------------------------------------------------------------------------------------------
 
 

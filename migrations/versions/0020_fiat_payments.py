@@ -73,7 +73,6 @@ CREATE TABLE fiat_payments (
     short_units numeric(38, 0) NOT NULL,
     fee_units numeric(38, 0) NOT NULL,
     journals integer NOT NULL,
-    freezes boolean NOT NULL,
     looks integer NOT NULL,
     next_look_at timestamptz,
     updated_at timestamptz NOT NULL,
@@ -86,7 +85,6 @@ CREATE TABLE fiat_payments (
 );
 CREATE INDEX ix_fiat_payments_due ON fiat_payments (next_look_at) WHERE next_look_at IS NOT NULL;
 CREATE INDEX ix_fiat_payments_account ON fiat_payments (tenant, account, id);
-CREATE INDEX ix_fiat_payments_freezes ON fiat_payments (tenant, account) WHERE freezes;
 CREATE INDEX ix_fiat_payments_held ON fiat_payments (id) WHERE hold_reason IS NOT NULL;
 CREATE INDEX ix_fiat_payments_live ON fiat_payments (state) WHERE state IN ('created', 'pending', 'paid', 'disputed');
 CREATE INDEX ix_fiat_payments_tenant ON fiat_payments (tenant, id);

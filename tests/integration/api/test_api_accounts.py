@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from core import clock, db
-from ledger import accounts, holds
+from ledger import accounts, freezes, holds
 from ledger.assets import sync_assets
 from ledger.holds import NewHold
 from ledger.paging import opened, sealed
@@ -81,6 +81,7 @@ def test_an_account_tells_what_is_held_available_and_allowed(client: httpx.Clien
         accounts.limit(session, floor=-5, ceiling=10**20, **why)
         accounts.annotate(session, metadata={"tier": "gold"}, **why)
         accounts.freeze(session, **why)
+        freezes.place(session, holder="deposit:7", **why)
     [told] = client.get(f"/v1/accounts/{ALICE}", params={"asset": ETH}).json()["balances"]
     assert told == {
         "asset": ETH,
@@ -90,6 +91,7 @@ def test_an_account_tells_what_is_held_available_and_allowed(client: httpx.Clien
         "floor": "-5",
         "ceiling": str(10**20),
         "state": "frozen",
+        "frozen_by": ["deposit:7", "person"],
         "kind": "liability",
         "normal_side": "credit",
         "entries": 5,

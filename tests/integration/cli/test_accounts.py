@@ -58,6 +58,8 @@ def test_a_freeze_is_planned_and_then_done(cli: Cli, funded: str) -> None:
         pay("pay:2", ALICE, BOB)
     assert "is so already" in act(cli, "freeze", "--commit").stdout
     assert noted() == ["freeze"]
+    act(cli, "freeze", "--commit", "--actor", "grace")
+    assert "frozen by person:ada, person:grace" in act(cli, "unfreeze").stdout
     act(cli, "unfreeze", "--commit", "--actor", "grace")
     pay("pay:2", ALICE, BOB)
 

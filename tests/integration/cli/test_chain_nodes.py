@@ -9,6 +9,8 @@ from core.db import transaction
 from core.ids import new_id
 from domain.deposit.models import Deposit
 from domain.deposit.scan_models import ChainCursor, ChainNode
+from ledger import freezes
+from ledger.assets import sync_assets
 from tests.integration.cli.conftest import Cli
 
 CHAIN = "eip155:1"
@@ -52,14 +54,28 @@ def test_what_is_held_up_and_what_is_owed_can_be_found(cli: Cli) -> None:
     waiting = deposit(
         state="pending", block_hash="0xab", units_received=10**18, waits_for="agreement", waits_since=clock.now()
     )
-    owed = deposit(chain_tx="0x" + "02" * 32, units_short=700, freezes=True)
+    owed = deposit(chain_tx="0x" + "02" * 32, units_short=700)
+    froze = deposit(chain_tx="0x" + "03" * 32)
     with transaction() as session:
-        session.add_all([plain, waiting, owed, ChainCursor(chain=CHAIN, updated_at=clock.now())])
-    for flag, found, word in (("--waiting", waiting, "agreement"), ("--owed", owed, "700")):
+        session.add_all([plain, waiting, owed, froze, ChainCursor(chain=CHAIN, updated_at=clock.now())])
+        session.flush()
+        sync_assets(session)
+        freezes.place(
+            session, tenant=froze.tenant, code=froze.account, asset=froze.asset, holder=froze.subject, reason="a reorg",
+            actor="tx_monitor",
+        )  # fmt: skip
+    for flag, found, word in (
+        ("--waiting", waiting, "agreement"),
+        ("--owed", owed, "700"),
+        ("--owed", froze, "Froze"),
+    ):
         told = cli("deposits", "list", flag, columns=400).stdout
         assert str(found.id) in told and word in told
         assert str(plain.id) not in told
     assert "1 for agreement" in cli("chains", "list", columns=400).stdout
     shown = cli("deposits", "show", waiting.id).stdout
     assert "Waits for" in shown and "agreement" in shown
-    assert "Account frozen by it" in cli("deposits", "show", owed.id).stdout
+    rows = json.loads(cli("deposits", "list", "--owed", "--json").stdout)["deposits"]
+    assert {row["id"]: row["freezes"] for row in rows} == {str(owed.id): False, str(froze.id): True}
+    assert "Account frozen by it" in cli("deposits", "show", froze.id).stdout
+    assert "Account frozen by it" not in cli("deposits", "show", owed.id).stdout

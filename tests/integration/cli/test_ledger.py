@@ -9,7 +9,7 @@ import pytest
 
 from core import db
 from core.ids import new_id
-from ledger import accounts, chart
+from ledger import accounts, chart, freezes
 from ledger.assets import sync_assets
 from ledger.holds import NewHold, place
 from ledger.posting import Journal, Posting, post
@@ -95,17 +95,36 @@ def test_an_account_shows_what_is_held_and_what_is_free_in_each_asset(cli: Cli, 
     with db.transaction() as session:
         hold = NewHold(tenant="acme", reference="h", source=USER, destination="house:fees", asset=USDT, units=500_000)
         place(session, hold)
-        accounts.freeze(session, tenant="acme", code=USER, asset=ETH, reason="test", actor="ada")
+        accounts.freeze(session, tenant="acme", code=USER, asset=ETH, reason="a letter", actor="ada")
+        freezes.place(
+            session, tenant="acme", code=USER, asset=ETH, holder="deposit:7", reason="a reorg", actor="tx_monitor"
+        )
         accounts.annotate(
             session, tenant="acme", code=USER, asset=ETH, reason="test", actor="ada", metadata={"risk": "high"}
         )
     shown = cli("ledger", "account", USER, "--tenant", "acme").stdout
-    for part in (USER, "liability", "frozen", "1.5 USDT", "0.5 USDT", "1 USDT", "2 ETH", '"risk": "high"'):
+    for part in (
+        USER,
+        "liability",
+        "frozen",
+        "1.5 USDT",
+        "0.5 USDT",
+        "1 USDT",
+        "2 ETH",
+        '"risk": "high"',
+        "a letter",
+        "deposit:7",
+    ):
         assert part in shown
     found = json.loads(cli("ledger", "account", USER, "--tenant", "acme", "--json").stdout)
     usdt, eth = found["balances"]
     assert (usdt["units"], usdt["held"], usdt["available"], usdt["floor"]) == ("1500000", "500000", "1000000", "0")
     assert (eth["asset"], eth["state"], eth["metadata"], eth["entries"]) == (ETH, "frozen", {"risk": "high"}, 1)
+    assert [(one["holder"], one["reason"], one["actor"]) for one in eth["freezes"]] == [
+        ("person:ada", "a letter", "ada"),
+        ("deposit:7", "a reorg", "tx_monitor"),
+    ]
+    assert usdt["freezes"] == []
     custody = json.loads(cli("ledger", "account", CUSTODY, "--tenant", "acme", "--asset", ETH, "--json").stdout)
     assert [(one["units"], one["available"]) for one in custody["balances"]] == [(str(2 * 10**18), None)]
 

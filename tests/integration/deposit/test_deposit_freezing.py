@@ -7,7 +7,7 @@ import pytest
 from core.db import transaction
 from domain.deposit import service
 from domain.deposit.service import Deposit
-from ledger import accounts, balances, holds
+from ledger import accounts, balances, freezes, holds
 from ledger.errors import AccountFrozenError
 from ledger.holds import NewHold
 from tests.integration.deposit.desk import ACCOUNT, CUSTODY, ETHER, OWED, SUSPENSE, TENANT, Desk
@@ -33,6 +33,12 @@ def changes() -> list[tuple[str, str]]:
     """Oldest first."""
     with transaction() as session:
         return [(row.change, row.actor) for row in accounts.changes(session, TENANT, ACCOUNT).rows][::-1]
+
+
+def held_by() -> list[str]:
+    """The longest first."""
+    with transaction() as session:
+        return [freeze.holder for freeze in freezes.of_account(session, TENANT, ACCOUNT) if freeze.asset == COIN]
 
 
 def control(change: str) -> None:
@@ -62,8 +68,8 @@ def test_a_debt_freezes_the_account_and_its_payment_lifts_that(desk: Desk) -> No
     desk.spend(700)
     desk.dev.reorg(2, keep=[(chain_tx, 1)])
     undone = desk.poll(deposit)
-    assert (undone.state, undone.units_short, undone.freezes) == ("watching", 700, True)
-    assert (state(), changes()) == ("frozen", [("freeze", "tx_monitor")])
+    assert (undone.state, undone.units_short) == ("watching", 700)
+    assert (state(), held_by(), changes()) == ("frozen", [deposit.subject], [("freeze", "tx_monitor")])
     [told] = desk.details(deposit, "frozen")
     assert told == {"account": ACCOUNT, "owed": "700", "held": "0", "was_frozen": False}
     with transaction() as session:
@@ -73,7 +79,7 @@ def test_a_debt_freezes_the_account_and_its_payment_lifts_that(desk: Desk) -> No
         assert service.page(session, tenant="another", owed=True) == []
     desk.settle(deposit)
     assert (desk.said(deposit), state()) == (("credited", None), "open")
-    assert changes() == [("freeze", "tx_monitor"), ("unfreeze", "tx_monitor")]
+    assert changes() == [("freeze", "tx_monitor"), ("lift", "tx_monitor")]
     assert desk.events(deposit) == ["created", "seen", "credit", "reorged", "frozen", "seen", "credit", "unfrozen"]
     assert (desk.balance(ACCOUNT), desk.balance(OWED)) == (ETHER - 700, 0)
     with transaction() as session:
@@ -115,7 +121,7 @@ def test_what_arrives_on_a_frozen_account_is_booked(desk: Desk) -> None:
     desk.poll()
     other, _ = credited(desk, 500)
     assert (desk.said(other), state(), desk.balance(ACCOUNT)) == (("credited", None), "frozen", 500)
-    assert desk.get(deposit).freezes and desk.balance(OWED) == 700  # one deposit's money pays no other's debt
+    assert held_by() == [deposit.subject] and desk.balance(OWED) == 700  # one deposit's money pays no other's debt
 
 
 def test_the_account_of_two_undone_deposits_is_frozen_until_both_are_back(desk: Desk) -> None:
@@ -127,12 +133,15 @@ def test_the_account_of_two_undone_deposits_is_frozen_until_both_are_back(desk: 
     desk.spend(2 * ETHER)
     desk.dev.reorg(2, keep=[(txs[0], 1)])
     desk.poll()
-    assert [desk.get(row).freezes for row in (first, second)] == [True, True]
-    assert changes() == [("freeze", "tx_monitor")]
+    assert sorted(held_by()) == sorted([first.subject, second.subject])
+    assert changes() == [("freeze", "tx_monitor")] * 2
     assert sorted(desk.details(row, "frozen")[0]["was_frozen"] for row in (first, second)) == [False, True]
     desk.settle(first)
     assert [desk.get(row).state for row in (first, second)] == ["credited", "watching"]
-    assert (state(), desk.get(first).freezes) == ("frozen", False)
+    assert (state(), held_by()) == ("frozen", [second.subject])
+    assert desk.details(first, "freeze_lifted") == [
+        {"account": ACCOUNT, "state": "frozen", "holders": [second.subject]}
+    ]
     again = desk.dev.send(desk.shared, ETHER)
     with transaction() as session:
         row = session.get(Deposit, second.id)
@@ -149,22 +158,50 @@ def test_what_a_person_froze_stays_frozen(desk: Desk) -> None:
     desk.spend(700)
     control("freeze")
     desk.dev.reorg(2, keep=[(chain_tx, 1)])
-    undone = desk.poll(deposit)
-    assert (undone.freezes, desk.details(deposit, "frozen")[0]["was_frozen"]) == (False, True)
+    desk.poll(deposit)
+    assert desk.details(deposit, "frozen")[0]["was_frozen"]
+    assert held_by() == ["person:ann", deposit.subject]
     desk.settle(deposit)
-    assert (desk.get(deposit).state, state(), changes()) == ("credited", "frozen", [("freeze", "ann")])
+    assert (desk.get(deposit).state, state(), held_by()) == ("credited", "frozen", ["person:ann"])
+
+
+def test_what_a_person_freezes_over_ours_stays_frozen_when_the_debt_is_paid(desk: Desk) -> None:
+    deposit, chain_tx = credited(desk)
+    desk.spend(700)
+    desk.dev.reorg(2, keep=[(chain_tx, 1)])
+    desk.poll(deposit)
+    control("freeze")
+    desk.settle(deposit)
+    assert (desk.get(deposit).state, state(), held_by()) == ("credited", "frozen", ["person:ann"])
+    assert changes() == [("freeze", "tx_monitor"), ("freeze", "ann"), ("lift", "tx_monitor")]
+
+
+def test_an_account_that_something_else_froze_meanwhile_stays_frozen_when_the_debt_is_paid(desk: Desk) -> None:
+    deposit, chain_tx = credited(desk)
+    desk.spend(700)
+    desk.dev.reorg(2, keep=[(chain_tx, 1)])
+    desk.poll(deposit)
+    chargeback = {"tenant": TENANT, "code": ACCOUNT, "asset": COIN, "holder": "fiat_payment:1", "actor": "fiat_webhook"}
+    with transaction() as session:
+        freezes.place(session, reason="charged back", **chargeback)
+    desk.settle(deposit)
+    assert (desk.get(deposit).state, state(), held_by()) == ("credited", "frozen", ["fiat_payment:1"])
+    with transaction() as session:
+        freezes.lift(session, reason="won", **chargeback)
+    assert state() == "open"
 
 
 def test_what_a_person_unfroze_and_froze_again_is_theirs(desk: Desk) -> None:
     deposit, chain_tx = credited(desk)
     desk.spend(700)
     desk.dev.reorg(2, keep=[(chain_tx, 1)])
-    assert desk.poll(deposit).freezes
+    desk.poll(deposit)
     control("unfreeze")
     control("freeze")
     desk.settle(deposit)
-    assert (desk.get(deposit).state, desk.get(deposit).freezes, state()) == ("credited", False, "frozen")
+    assert (desk.get(deposit).state, held_by(), state()) == ("credited", ["person:ann"], "frozen")
     assert changes()[-1] == ("freeze", "ann")
+    assert desk.events(deposit)[-1] == "credit"  # nothing of ours was left to lift
 
 
 def test_a_release_that_pays_the_debt_lifts_the_freeze(desk: Desk) -> None:
@@ -193,7 +230,7 @@ def test_the_undoing_and_the_freezing_are_one(desk: Desk, monkeypatch: pytest.Mo
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(accounts, "freeze", killed)
+    monkeypatch.setattr(freezes, "place", killed)
     with pytest.raises(KeyboardInterrupt):
         desk.poll()
     assert (desk.get(deposit).state, state(), desk.balance(OWED)) == ("credited", "open", 0)

@@ -179,7 +179,7 @@ def test_one_asset_of_a_code_is_frozen_and_the_others_are_not(funded: str) -> No
 
 def test_freezing_opens_an_account_before_its_first_money(books: str, session: Session) -> None:
     change = control(books, accounts.freeze)
-    assert change is not None and change.after == {"state": "frozen"}
+    assert change is not None and change.after == {"state": "frozen", "holders": ["person:ada"]}
     book(books, "deposit:1", b.move(CUSTODY, ALICE, 100))
     with pytest.raises(AccountFrozenError):
         book(books, "pay:1", b.move(ALICE, BOB, 1))
@@ -406,7 +406,7 @@ def test_each_change_is_noted_with_who_and_why(funded: str, session: Session) ->
     made = control(funded, accounts.freeze)
     assert made is not None
     assert (made.tenant, made.code, made.asset, made.change) == (funded, ALICE, ETH, "freeze")
-    assert (made.before, made.after) == ({"state": "open"}, {"state": "frozen"})
+    assert (made.before, made.after) == ({"state": "open"}, {"state": "frozen", "holders": ["person:ada"]})
     assert (made.reason, made.actor) == ("ticket 7", "ada")
     control(funded, accounts.annotate, asset=EUR, metadata={"a": 1})
     control(funded, accounts.unfreeze)

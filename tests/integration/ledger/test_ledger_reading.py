@@ -54,6 +54,7 @@ def test_an_account_shows_its_normal_side(books: str, session: Session) -> None:
         held=0,
         version=1,
         state="open",
+        frozen_by=(),
         metadata={},
         created_at=custody.created_at,
     )

@@ -72,5 +72,6 @@ def written(session: Session) -> list[Any]:
         "ledger_accounts": "id, code, asset, balance, version, held, floor, ceiling, state, metadata",
         "ledger_journals": "*",
         "ledger_account_changes": "*",
+        "ledger_freezes": "*",
     }
     return [session.execute(text(f"SELECT {of} FROM {table} ORDER BY 1")).all() for table, of in columns.items()]

@@ -67,6 +67,8 @@ def test_the_apps_role_writes_the_books_through_their_functions_only(connect: Us
         "UPDATE ledger_accounts SET held = 0",
         "UPDATE ledger_accounts SET floor = NULL",
         "UPDATE ledger_accounts SET state = 'open'",
+        "DELETE FROM ledger_freezes",
+        "INSERT INTO ledger_freezes (tenant, code, asset, holder, change_id) VALUES ('t', 'c', 'a', 'h', 1)",
         "SELECT FROM ledger_accounts FOR UPDATE",
         "DELETE FROM ledger_accounts",
         "TRUNCATE ledger_accounts CASCADE",
@@ -78,6 +80,7 @@ def test_the_apps_role_writes_the_books_through_their_functions_only(connect: Us
         "SET session_replication_role = replica",
         "CREATE TABLE mine (id int)",
         "SELECT ledger_let_go(1)",
+        "SELECT ledger_standing('open', '{}')",
         "SELECT nextval('ledger_journals_number_seq')",
     ):
         refuses(subtests, connect["app"], change, "permission denied|must be owner")

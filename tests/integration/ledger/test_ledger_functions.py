@@ -151,6 +151,7 @@ def written(app: psycopg.Connection) -> Any:
     return app.execute("""
         SELECT (SELECT count(*) FROM ledger_journals), (SELECT count(*) FROM ledger_entries),
                (SELECT count(*) FROM ledger_holds), (SELECT count(*) FROM ledger_account_changes),
+               (SELECT count(*) FROM ledger_freezes),
                (SELECT jsonb_agg(to_jsonb(a) - 'booked_at' ORDER BY id) FROM ledger_accounts a)""").fetchone()
 
 

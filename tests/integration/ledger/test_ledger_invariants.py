@@ -6,13 +6,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ledger import holds
+from ledger import accounts, freezes, holds
 from ledger.holds import NewHold
 from ledger.invariants import check_accounts, check_journals, check_touched, verify
 from ledger.posting import reverse
 from ledger.violations import Violation, merged
 from tests.integration.ledger import books as b
 from tests.integration.ledger.books import ALICE, BOB, CUSTODY, ETH, EUR, book
+
+CAROL = "user:carol:available"
 
 
 def entry_of_alice(version: int, what: str = "journal_number || '.' || position") -> str:
@@ -116,6 +118,24 @@ CORRUPTIONS = (
         "held equals the pending holds", "account", account(ALICE),
         f"UPDATE ledger_holds SET account_id = ({account(BOB)}) WHERE units = 7", count=2,
     ),
+    on_account("states equal the changes", BOB, "state = 'frozen'"),
+    on_account("states equal the changes", CAROL, "state = 'open'"),
+    on_account("states equal the changes", CAROL, "state = 'closed'"),
+    *(
+        Corruption(
+            "states equal the changes", "account", account(CAROL),
+            f"DELETE FROM ledger_freezes WHERE holder LIKE '{holder}'",
+        )
+        for holder in ("%", "deposit:%", "person:%")
+    ),
+    Corruption(
+        "states equal the changes", "account", account(BOB),
+        f"UPDATE ledger_freezes SET code = '{BOB}' WHERE holder = 'deposit:1'", count=2,
+    ),
+    Corruption(
+        "states equal the changes", "account", account(CAROL),
+        """DELETE FROM ledger_freezes; UPDATE ledger_accounts SET state = 'open' WHERE state = 'frozen'""",
+    ),
     on_account("accounts are possible", BOB, "state = 'closed'"),
     on_account("accounts are possible", BOB, "normal_side = 'debit'"),
     on_account("accounts are possible", BOB, "held = -1"),
@@ -148,6 +168,9 @@ def moved(books: str, session: Session) -> str:
             session,
             NewHold(tenant=books, reference=f"hold:{units}", source=ALICE, destination=BOB, asset=ETH, units=units),
         )
+    held = {"tenant": books, "code": CAROL, "asset": ETH, "reason": "a test"}
+    accounts.freeze(session, actor="ada", **held)
+    freezes.place(session, holder="deposit:1", actor="worker", **held)
     session.commit()
     b.assert_sound()
     return books

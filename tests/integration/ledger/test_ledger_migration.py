@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from core.db import APP_ROLE, Base
-from ledger.balances import balance, entries
+from ledger import accounts, freezes
+from ledger.balances import account, balance, entries
 from ledger.invariants import verify
 from ledger.posting import Journal, Posting, post
 from local.postgres import Postgres
@@ -101,6 +102,80 @@ def test_books_of_the_older_schema_are_carried_over_and_posted_to(postgres: Post
         assert post(session, Journal(tenant="t", reference="third", category="x", postings=[move])).created
         assert balance(session, "t", "custody:bank:de", "iso4217:EUR") == 30
         assert verify(session) == []
+
+
+FROZEN_IN_0020 = """
+    INSERT INTO ledger_assets (id, scale) VALUES ('iso4217:EUR', 2);
+    INSERT INTO ledger_accounts (tenant, code, asset, stripe, stripes, kind, normal_side, state)
+    SELECT 't', code, 'iso4217:EUR', stripe, stripes, kind, side, state
+    FROM (VALUES ('user:1:available', 0, 1, 'liability', 'credit', 'frozen'),
+                 ('user:2:available', 0, 1, 'liability', 'credit', 'frozen'),
+                 ('user:3:available', 0, 1, 'liability', 'credit', 'closed'),
+                 ('user:4:available', 0, 1, 'liability', 'credit', 'closed'),
+                 ('user:5:available', 0, 1, 'liability', 'credit', 'open'),
+                 ('user:6:available', 0, 1, 'liability', 'credit', 'frozen'),
+                 ('house:fees', 0, 2, 'income', 'credit', 'frozen'),
+                 ('house:fees', 1, 2, 'income', 'credit', 'frozen')) v (code, stripe, stripes, kind, side, state);
+    INSERT INTO ledger_account_changes (tenant, code, asset, change, before, after, reason, actor, at)
+    SELECT 't', code, 'iso4217:EUR', change, jsonb_build_object('state', before), jsonb_build_object('state', after),
+           'r', actor, now()
+    FROM (VALUES ('user:1:available', 'freeze', 'open', 'frozen', 'tx_monitor'),
+                 ('user:2:available', 'freeze', 'open', 'frozen', 'tx_monitor'),
+                 ('user:2:available', 'unfreeze', 'frozen', 'open', 'ann'),
+                 ('user:2:available', 'freeze', 'open', 'frozen', 'ann'),
+                 ('user:3:available', 'freeze', 'open', 'frozen', 'ann'),
+                 ('user:3:available', 'close', 'frozen', 'closed', 'bob'),
+                 ('user:4:available', 'freeze', 'open', 'frozen', 'ann'),
+                 ('user:4:available', 'unfreeze', 'frozen', 'open', 'ann'),
+                 ('user:4:available', 'close', 'open', 'closed', 'bob'),
+                 ('user:5:available', 'freeze', 'open', 'frozen', 'tx_monitor'),
+                 ('user:5:available', 'unfreeze', 'frozen', 'open', 'ann'),
+                 ('user:6:available', 'freeze', 'open', 'frozen', 'tx_monitor'),
+                 ('house:fees', 'freeze', 'open', 'frozen', 'ann')) v (code, change, before, after, actor);
+    INSERT INTO deposits (id, tenant, chain, asset, account, mode, address, chain_tx, state, metadata, tolerance_bps,
+                          incarnation, confirmations_seen, units_recovered, units_short, freezes,
+                          deadline_at, created_at, updated_at)
+    SELECT ('00000000-0000-7000-8000-00000000000' || n)::uuid, 't', 'eip155:1', 'iso4217:EUR', account, 'tx', 'a', n,
+           'watching', '{}', 0, 1, 0, 0, 7, freezes, now(), now(), now()
+    FROM (VALUES (1, 'user:1:available', true), (2, 'user:1:available', true), (3, 'user:1:available', false),
+                 (4, 'user:2:available', true), (5, 'user:5:available', true)) v (n, account, freezes);
+"""
+
+
+def test_who_froze_an_account_before_is_carried_over_and_back(postgres: Postgres, empty: str) -> None:
+    url = postgres.url_of("tallyrail_owner", empty)
+    config = Config(ROOT / "alembic.ini")
+    config.attributes["url"] = with_driver(url)
+    command.upgrade(config, "0020")
+    with psycopg.connect(url) as owner:
+        owner.execute(FROZEN_IN_0020)
+    command.upgrade(config, "head")
+    engine = create_engine(with_driver(url), poolclass=NullPool)
+    first, second = (f"deposit:00000000-0000-7000-8000-00000000000{n}" for n in (1, 2))
+    held = {
+        "user:1:available": [first, second],
+        "user:2:available": ["person:ann"],
+        "user:3:available": ["person:ann"],
+        "user:4:available": [],
+        "user:5:available": [],
+        "user:6:available": ["person:tx_monitor"],
+        "house:fees": ["person:ann"],
+    }
+    with Session(engine) as session:
+        found = {code: [freeze.holder for freeze in freezes.of_account(session, "t", code)] for code in held}
+        assert found == held
+        assert verify(session) == []
+        for code, state in (("user:3:available", "frozen"), ("user:4:available", "open")):
+            accounts.reopen(session, tenant="t", code=code, asset="iso4217:EUR", reason="r", actor="ann")
+            assert account(session, "t", code)[0].state == state
+        session.rollback()
+    command.downgrade(config, "0020")
+    with psycopg.connect(url) as owner:
+        assert owner.execute("SELECT id::text FROM deposits WHERE freezes ORDER BY id").fetchall() == [
+            (holder.removeprefix("deposit:"),) for holder in (first, second)
+        ]
+        frozen = "SELECT ledger_control('t', 'user:1:available', 'iso4217:EUR', 'unfreeze', '{}', 'r', 'ann')"
+        assert owner.execute(frozen).fetchone() is not None
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:

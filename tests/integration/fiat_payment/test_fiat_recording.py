@@ -12,7 +12,7 @@ from core.errors import ConflictError, InvariantError, NotFoundError
 from domain.fiat_payment import service
 from domain.fiat_payment.settings import fiat_payment as settings
 from domain.fiat_payment.states import HoldReason, PaymentState
-from ledger import accounts
+from ledger import accounts, freezes
 from providers.fiat.base import OrderState
 from tests.integration.fiat_payment.desk import OWED, SHOP, USER, Desk, spend
 from tests.integration.fiat_payment.scripted import EUR, USD
@@ -197,6 +197,30 @@ def test_the_policy_freeze_freezes_until_the_money_is_back(desk: Desk, monkeypat
     desk.tell(payment, disputed_units=0)
     assert _state_of_account() == "open"
     assert (desk.available(), desk.balance(OWED)) == (9_999, 0)
+
+
+def test_an_account_that_a_deposit_holds_frozen_too_stays_so_when_the_money_is_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIAT_NEGATIVE_BALANCE", "freeze")
+    settings.cache_clear()
+    payment = desk.ordered(10_000)
+    desk.pay(payment)
+    spend(1)
+    reorg = {"tenant": SHOP, "code": USER, "asset": EUR, "holder": "deposit:1", "reason": "a reorg", "actor": "test"}
+    with transaction() as session:
+        freezes.place(session, **reorg)
+    desk.tell(payment, disputed_units=10_000)
+    with transaction() as session:
+        assert [one.holder for one in freezes.of_account(session, SHOP, USER)] == [
+            "deposit:1",
+            desk.payment(payment).subject,
+        ]
+    desk.tell(payment, disputed_units=0)
+    assert (desk.balance(OWED), _state_of_account()) == (0, "frozen")
+    with transaction() as session:
+        freezes.lift(session, **reorg)
+    assert _state_of_account() == "open"
 
 
 def test_what_a_person_froze_stays_frozen_and_takes_the_debt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

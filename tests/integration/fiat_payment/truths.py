@@ -27,6 +27,8 @@ class Truth:
     running: int = 0
     """Disputed, and not decided."""
     lost: int = 0
+    times: int = 1
+    """How often the payer has paid."""
 
     @property
     def left(self) -> int:
@@ -84,14 +86,19 @@ def _razorpay(double: Any, reference: str) -> Truth:
     captured = [row for row in double._rows("payment") if row["id"] in tried and row["captured"]]
     if not captured:
         return Truth()
-    (payment,) = captured
+
+    def total(kind: str, status: str) -> int:
+        return sum(_sum(double._rows(kind), payment_id=each["id"], status=status) for each in captured)
+
+    (code,) = {each["currency"] for each in captured}
     return Truth(
-        currency=_asset(payment["currency"]),
-        paid=payment["amount"],
-        fee=payment["fee"],
-        refunded=_sum(double._rows("refund"), payment_id=payment["id"], status="processed"),
-        running=_sum(double._rows("dispute"), payment_id=payment["id"], status="open"),
-        lost=_sum(double._rows("dispute"), payment_id=payment["id"], status="lost"),
+        currency=_asset(code),
+        paid=sum(each["amount"] for each in captured),
+        fee=sum(each["fee"] for each in captured),
+        refunded=total("refund", "processed"),
+        running=total("dispute", "open"),
+        lost=total("dispute", "lost"),
+        times=len(captured),
     )
 
 
@@ -99,19 +106,20 @@ def _flutterwave(double: Any, reference: str) -> Truth:
     paid = [row for row in double.transactions if row["tx_ref"] == reference and row["status"] == "successful"]
     if not paid:
         return Truth()
-    (row,) = paid
-    currency = _asset(row["currency"])
-    back = [each for each in double.refunds if each["transaction_id"] == row["id"] and each["status"] == REFUNDED]
+    (currency,) = {_asset(row["currency"]) for row in paid}
+    numbers = {row["id"] for row in paid}
+    back = [each for each in double.refunds if each["transaction_id"] in numbers and each["status"] == REFUNDED]
     stages = [each for each in double.chargebacks if each["tx_ref"] == reference]
     newest = stages[-1] if stages else {"status": "won", "amount": 0}
     contested = 0 if newest["status"] == "won" else minor(newest["amount"], currency)
     return Truth(
         currency=currency,
-        paid=minor(row["amount"], currency),
-        fee=minor(row["app_fee"], currency),
+        paid=sum(minor(row["amount"], currency) for row in paid),
+        fee=sum(minor(row["app_fee"], currency) for row in paid),
         refunded=sum(minor(each["amount_refunded"], currency) for each in back),
         running=0 if newest["status"] == "lost" else contested,
         lost=contested if newest["status"] == "lost" else 0,
+        times=len(paid),
     )
 
 
@@ -162,3 +170,57 @@ def _asset(code: str) -> str:
 
 def _sum(rows: list[Any], **wanted: str) -> int:
     return sum(row["amount"] for row in rows if all(row[name] == value for name, value in wanted.items()))
+
+
+# --- what was paid out ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Of one order, what is in payouts to us: `units` of what was owed, less `costs` that were no part of that."""
+
+    units: int
+    costs: int = 0
+
+
+def settled(double: Double, reference: str) -> Settled:
+    """Of an order that was paid, at a provider that tells of payouts."""
+    with double.lock:
+        match double:
+            case StripeDouble():
+                return _settled_by_stripe(double, reference)
+            case RazorpayDouble():
+                tried = {each["payment_id"] for each in double._link(reference)["payments"]}
+                lines = [row for row in double._rows("_line") if row["settled"]]
+                of_it = [row for row in lines if row["entity_id"] in tried or row["payment_id"] in tried]
+                return Settled(sum(row["credit"] - row["debit"] for row in of_it))
+            case FlutterwaveDouble():
+                return _settled_by_flutterwave(double, reference)
+            case _:
+                raise TypeError(double.name)
+
+
+def _settled_by_stripe(double: StripeDouble, reference: str) -> Settled:
+    charge = double._charge_of(reference)["id"]
+    sources = {row["id"] for row in double.objects.values() if charge in (row["id"], row.get("charge"))}
+    rows = [row for row in double._rows("balance_transaction") if row["source"] in sources and row["_payout"]]
+    costs = sum(row["fee"] for row in rows if row["source"] != charge)
+    return Settled(sum(row["net"] for row in rows) + costs, costs)
+
+
+def _settled_by_flutterwave(double: FlutterwaveDouble, reference: str) -> Settled:
+    rows = [row for row in double.transactions if row["tx_ref"] == reference and row["_settled"]]
+    numbers = {row["id"] for row in rows}
+    back = [row for row in double.refunds if row["transaction_id"] in numbers and row["_settled"]]
+    taken = [row for row in double.chargebacks if row["transaction_id"] in numbers and row["_settled"]]
+    net = sum(minor(row["amount_settled"], double.currency) for row in rows)
+    net -= sum(minor(row["amount_refunded"], double.currency) for row in back)
+    return Settled(net - (minor(taken[0]["amount"], double.currency) if taken else 0))
+
+
+def failed_refunds(double: Double, reference: str) -> int:
+    """How many of its refunds came back, where the payouts have lines of that: nobody knows which refund they undo."""
+    if not isinstance(double, StripeDouble) or not truth(double, reference).paid:
+        return 0
+    charge = double._charge_of(reference)["id"]
+    return sum(row["charge"] == charge and row["status"] == "failed" for row in double._rows("refund"))

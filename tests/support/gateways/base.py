@@ -84,6 +84,8 @@ class Double(abc.ABC):
     refunds_fail: ClassVar[bool] = False
     """`fail_refunds` is there."""
     partial_refunds: ClassVar[bool] = True
+    pays_twice: ClassVar[bool] = False
+    """A payer may pay one order a second time: `pay` after `pay` is money once more."""
     tells_asked: ClassVar[bool] = True
     """`find` tells what was asked for, also where something else was paid."""
     page_max: int = 100
@@ -185,7 +187,7 @@ class Double(abc.ABC):
         raise NotImplementedError
 
     def settle(self) -> str:
-        """Pay out everything that was not paid out yet. Its id. Only of those whose `abilities.settlements`."""
+        """Pay out all of `currency` that was not paid out yet. Its id. Only of those whose `abilities.settlements`."""
         raise NotImplementedError
 
     def fee(self, units: int) -> int:

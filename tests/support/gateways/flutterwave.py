@@ -31,6 +31,7 @@ class FlutterwaveDouble(DecimalDouble):
     secrets = (KEY,)
     webhook_secret = b"tallyrail-double-hash"
     refunds_fail = True
+    pays_twice = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,8 +128,11 @@ class FlutterwaveDouble(DecimalDouble):
         with self.lock:
             rows = [row for row in self.transactions if row["status"] == "successful" and not row["_settled"]]
             rows = [row for row in rows if f"iso4217:{row['currency']}" == self.currency]
+            ours = {row["id"] for row in self.transactions if f"iso4217:{row['currency']}" == self.currency}
             refunds = [row for row in self.refunds if row["status"] == REFUNDED and not row["_settled"]]
-            lost = [row for row in self.chargebacks if row["status"] == "lost" and not row["_settled"]]
+            refunds = [row for row in refunds if row["transaction_id"] in ours]
+            newest = {row["transaction_id"]: row for row in self.chargebacks if row["transaction_id"] in ours}
+            lost = [row for row in newest.values() if row["status"] == "lost" and not row["_settled"]]
             gross = sum(self._units(row, "amount") for row in rows)
             fees = sum(self._units(row, "app_fee") for row in rows)
             back = sum(self._units(row, "amount_refunded") for row in refunds)
@@ -342,6 +346,7 @@ class FlutterwaveDouble(DecimalDouble):
         with self.lock:
             row = self._last(reference)
             assert row is not None
+            stages = [each for each in self.chargebacks if each["transaction_id"] == row["id"]]
             chargeback = {
                 "id": next(self._ids),
                 "amount": major(self._left(row), f"iso4217:{row['currency']}"),
@@ -353,7 +358,7 @@ class FlutterwaveDouble(DecimalDouble):
                 "created_at": datetime.now(UTC).isoformat(),
                 "transaction_id": row["id"],
                 "tx_ref": reference,
-                "_settled": False,
+                "_settled": any(each["_settled"] for each in stages),  # it has no word for what it gives back
             }
             self.chargebacks.append(chargeback)
             self.emit(f"chargeback {status}", reference, {"event": "chargeback", "data": _told(chargeback)})

@@ -34,6 +34,7 @@ class RazorpayDouble(Double):
     secrets = (KEY_SECRET, base64.b64encode(f"{KEY_ID}:{KEY_SECRET}".encode()).decode())
     webhook_secret = b"razorpay_webhook_double"
     refunds_fail = True
+    pays_twice = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class RazorpayDouble(Double):
             code = link["currency"] if currency is None else currency.partition(":")[2]
             payment = self._payment(link, amount, code, "captured") | {"captured": True}
             self.entities[payment["id"]] = payment
-            link |= {"amount_paid": amount, "status": "paid", "updated_at": int(time.time())}
+            link |= {"amount_paid": link["amount_paid"] + amount, "status": "paid", "updated_at": int(time.time())}
             self._line(payment, amount, self.fee(amount), "payment", None)
             self._event("payment.captured", payment=payment)
             self._event("payment_link.paid", payment_link=link, payment=payment)
@@ -131,8 +132,9 @@ class RazorpayDouble(Double):
     def charge_back(self, reference: str) -> None:
         with self.lock:
             dispute = self._close(reference, "lost")
+            if not dispute["amount_deducted"]:
+                self._line(dispute, -dispute["amount"], 0, "adjustment", dispute["payment_id"])
             dispute["amount_deducted"] = dispute["amount"]
-            self._line(dispute, -dispute["amount"], 0, "adjustment", dispute["payment_id"])
             self._event("payment.dispute.lost", payment=self._paid(reference), dispute=dispute)
 
     def win_dispute(self, reference: str) -> None:
@@ -146,7 +148,8 @@ class RazorpayDouble(Double):
 
     def settle(self) -> str:
         with self.lock:
-            rows = [row for row in self._rows("_line") if row["settlement_id"] is None]
+            code = self.currency.partition(":")[2]
+            rows = [row for row in self._rows("_line") if row["settlement_id"] is None and row["currency"] == code]
             settlement = self._new("setl", "settlement", status="processed", fees=sum(row["fee"] for row in rows))
             settlement["amount"] = sum(row["credit"] - row["debit"] for row in rows)
             for row in rows:
@@ -302,11 +305,12 @@ class RazorpayDouble(Double):
 
     def _close(self, reference: str, status: str) -> Json:
         payment = self._paid(reference)["id"]
-        if not any(row["payment_id"] == payment for row in self._rows("dispute")):
+        disputes = [row for row in self._rows("dispute") if row["payment_id"] == payment]
+        if not disputes or disputes[-1]["status"] == "won":
             self.dispute(reference)
-        dispute = next(row for row in self._rows("dispute") if row["payment_id"] == payment)
-        dispute["status"] = status
-        return dispute
+            disputes = [row for row in self._rows("dispute") if row["payment_id"] == payment]
+        disputes[-1]["status"] = status
+        return disputes[-1]
 
     def _line(self, about: Json, units: int, fee: int, kind: str, payment: str | None) -> None:
         """Of settlements/fetch-recon. A dispute's is an adjustment that names it."""

@@ -140,19 +140,24 @@ class StripeDouble(Double):
         with self.lock:
             fee = self._new("sf", "stripe_fee")
             self._balance(fee, -MONTHLY_FEE, 0, "fee", "stripe_fee")
-            rows = [row for row in self._rows("balance_transaction") if row["_payout"] is None]
+            code = self.currency.partition(":")[2].lower()
+            rows = [
+                row
+                for row in self._rows("balance_transaction")
+                if row["_payout"] is None and row["currency"] == code and row["type"] != "payout"
+            ]
             payout = self._new(
                 "po",
                 "payout",
                 amount=sum(row["net"] for row in rows),
-                currency=self.currency.partition(":")[2].lower(),
+                currency=code,
                 arrival_date=int(time.time()),
                 automatic=True,
                 status="paid",
             )
-            self._balance(payout, -payout["amount"], 0, "payout", "payout")
-            for row in self._rows("balance_transaction"):
-                row["_payout"] = row["_payout"] or payout["id"]
+            itself = self.objects[self._balance(payout, -payout["amount"], 0, "payout", "payout")]
+            for row in [*rows, itself]:
+                row["_payout"] = payout["id"]
             self._event("payout.paid", payout)
             self.paid_out[payout["id"]] = payout["amount"]
             return str(payout["id"])
@@ -313,9 +318,11 @@ class StripeDouble(Double):
     def _close(self, reference: str, status: str) -> Json:
         with self.lock:
             charge = self._charge_of(reference)
-            if not charge["disputed"]:
+            disputes = [row for row in self._rows("dispute") if row["charge"] == charge["id"]]
+            if not disputes or disputes[-1]["status"] == "won":
                 self.dispute(reference)
-            dispute = next(row for row in self._rows("dispute") if row["charge"] == charge["id"])
+                disputes = [row for row in self._rows("dispute") if row["charge"] == charge["id"]]
+            dispute = disputes[-1]
             dispute["status"] = status
             self._event("charge.dispute.closed", dispute)
             return dispute

@@ -1,7 +1,8 @@
 """`make demo`: real deposits on a real node, from the HTTP request to the books, while things are killed.
 
 Starts the whole stack in a folder of its own, acts as the upstream app (over HTTP only) and as its payers (on the
-chain only), and reads every figure it expects back over the API. Exit status 0 only if each is there.
+chain, and at a double of Stripe), and reads every figure it expects back over the API. Exit status 0 only if each is
+there.
 """
 
 import argparse
@@ -23,7 +24,9 @@ from rich.table import Table
 
 from local.anvil import Anvil
 from local.demo_cases import CHAIN, COIN, Case, Cast, cases, reorged_case
-from local.demo_packets import SCOPES, Act, ActError, Guests
+from local.demo_fiat import SCOPES as FIAT_SCOPES
+from local.demo_fiat import CardAct, Stripe
+from local.demo_packets import SCOPES, Act, ActError, Guests, Units
 from local.devchain import DevChain
 from local.process import StartError
 from local.processes import ROOT
@@ -246,19 +249,30 @@ class Demo:
             self.say("the payer's wallet sends the same transaction again")
             self.wait("it is credited again", lambda: self.state(case) == "credited", mine=True)
 
-    def packets(self) -> dict[tuple[str, str], int]:
-        """What it moved, by account and asset."""
-        scopes = [word for scope in SCOPES for word in ("--scope", scope)]
+    @contextmanager
+    def guests(self) -> Iterator[Guests]:
+        """The app again, with a key for cards and games."""
+        scopes = [word for scope in (*SCOPES, *FIAT_SCOPES) for word in ("--scope", scope)]
         guests = Guests(self.stack.api_url, self._tallyrail("keys", "create", TENANT, *scopes).strip())
         try:
-            show = self.console.print
-            return Act(guests, self.stack.env["REDIS_URL"], self.cast.token_asset, self.say, show).play()
+            yield guests
         finally:
             guests.close()
 
+    def play(self, stripe: Stripe) -> None:
+        """All of it. Raises DemoError, ActError."""
+        show = self.console.print
+        with self.guests() as guests:
+            card = CardAct(guests, stripe, self.stack.api_url, self.stack.kill, self.say, show)
+            games = Act(guests, self.stack.env["REDIS_URL"], self.cast.token_asset, self.say, show)
+            self.payments()
+            card.pay()
+            self.reorg()  # the worker that the card act killed comes back meanwhile
+            self.reckon(card.refund() | games.play())
+
     # --- the reckoning
 
-    def reckon(self, moved: dict[tuple[str, str], int]) -> None:
+    def reckon(self, moved: Units) -> None:
         """Compare every figure with what was paid and moved. Raises DemoError at the first that differs."""
         self.refresh()
         self.console.print(self.table())
@@ -313,7 +327,7 @@ def run(data: Path, *, keep: bool) -> None:
     begin = time.monotonic()
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True, mode=0o700)
-    with Anvil(data / "anvil") as node, DevChain(node.url) as chain:
+    with Stripe(data / "stripe.log") as stripe, Anvil(data / "anvil") as node, DevChain(node.url) as chain:
         cast = Cast.on(chain)
         chains_file = data / "chains.toml"
         chains_file.write_text(CHAINS.format(chain=CHAIN, coin=COIN, token=cast.token_asset, depth=DEPTH))
@@ -325,15 +339,14 @@ def run(data: Path, *, keep: bool) -> None:
             "JOBS_LEASE": "3",
             "JOBS_RING_AGAIN_AFTER": "1",
             "DEPOSIT_CLAIM": "3",
+            **stripe.environment,
         }
         console.print("[bold]Starting[/] PostgreSQL, Valkey, API, relay, workers, beat and Flower", highlight=False)
         with Stack(data, environ=environ) as stack:
             console.print(f"  up after {time.monotonic() - begin:.1f} s: {stack.api_url}", highlight=False)
             demo = Demo(stack, chain, cast, console)
             try:
-                demo.payments()
-                demo.reorg()
-                demo.reckon(demo.packets())
+                demo.play(stripe)
             finally:
                 demo.upstream.close()
             console.print(f"Done in {time.monotonic() - begin:.1f} s.", highlight=False)

@@ -38,12 +38,12 @@ class Guests:
     def __init__(self, url: str, key: str) -> None:
         limits = httpx.Limits(max_connections=GUESTS)
         self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10, limits=limits, trust_env=False
+            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=20, limits=limits, trust_env=False
         )
 
-    def post(self, path: str, body: object) -> dict[str, Any]:
-        key = str(new_id())
-        return self._insist(path, lambda: self._http.post(path, json=body, headers={"Idempotency-Key": key}))
+    def post(self, path: str, body: object, **headers: str) -> dict[str, Any]:
+        headers["Idempotency-Key"] = str(new_id())
+        return self._insist(path, lambda: self._http.post(path, json=body, headers=headers))
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         return self._insist(path, lambda: self._http.get(path, params=query))
@@ -103,16 +103,16 @@ class Act:
         )  # fmt: skip
         path = f"/v1/packets/{packet['id']}"
         won = self._rush(path)
-        _expect("places", sorted(each["place"] for each in won.values()), list(range(1, SHARES + 1)))
-        _expect("the sum of the shares", sum(int(each["units"]) for each in won.values()), PACKET)
+        expect("places", sorted(each["place"] for each in won.values()), list(range(1, SHARES + 1)))
+        expect("the sum of the shares", sum(int(each["units"]) for each in won.values()), PACKET)
         closed = self.guests.until(path, lambda found: found["state"] == "closed")
         seed = hashlib.sha256(bytes.fromhex(closed["seed"])).hexdigest()
-        _expect("the hash of the seed, told before the first claim", packet["seed_hash"], seed)
+        expect("the hash of the seed, told before the first claim", packet["seed_hash"], seed)
         ranking = self.guests.get(f"{path}/ranking")["ranking"]
         told = {(user, each["place"], each["units"]) for user, each in won.items()}
-        _expect("the ranking", {(row["user"], row["place"], row["units"]) for row in ranking}, told)
+        expect("the ranking", {(row["user"], row["place"], row["units"]) for row in ranking}, told)
         for user, each in won.items():
-            _expect(f"{user}'s balance", self.guests.balance(_available(user), COIN), int(each["units"]))
+            expect(f"{user}'s balance", self.guests.balance(_available(user), COIN), int(each["units"]))
         self.show(_ranking(ranking))
         given = {(_available(user), COIN): int(each["units"]) for user, each in won.items()}
         return {(_available("alice"), COIN): -PACKET, (f"packet:{packet['id']}", COIN): 0} | given
@@ -138,8 +138,8 @@ class Act:
                     )
         results = Counter(each["result"] for each in answers.values())
         # Whose first answer was lost with Redis asks again, and is told that the share is his already.
-        _expect("shares that were won", results["won"] + results["already_claimed"], SHARES)
-        _expect("who came too late", results["empty"], GUESTS - SHARES)
+        expect("shares that were won", results["won"] + results["already_claimed"], SHARES)
+        expect("who came too late", results["empty"], GUESTS - SHARES)
         return {user: each for user, each in answers.items() if each["result"] != "empty"}
 
     # --- the player
@@ -154,20 +154,20 @@ class Act:
         for stake, payout in BETS:
             bet = {"id": str(new_id()), **whose, "stake": str(stake), "game": "crash"}
             reserved = self.guests.post("/v1/bets", bet)
-            _expect("what bob has locked", reserved["locked"], str(stake))
+            expect("what bob has locked", reserved["locked"], str(stake))
             if payout is None:
                 ended = self.guests.post(f"/v1/bets/{bet['id']}/void", whose)
             else:
                 ended = self.guests.post(f"/v1/bets/{bet['id']}/settle", {**whose, "payout": str(payout)})
             free += 0 if payout is None else payout - stake
-            _expect("what bob has free", ended["free"], str(free))
+            expect("what bob has free", ended["free"], str(free))
             what = "the game is called off" if payout is None else "wins" if payout else "loses"
             steps.append((f"stakes {_dollars(stake)}: {what}", 0 if payout is None else payout - stake, free))
         unload = self.guests.post("/v1/players/bob/unloads", {"asset": self.token})
         back = self.guests.until(f"/v1/players/bob/unloads/{unload['id']}", lambda found: found["state"] == "unloaded")
-        _expect("what bob takes back", back["moved"], str(free))
+        expect("what bob takes back", back["moved"], str(free))
         player = self.guests.get("/v1/players/bob", asset=self.token)
-        _expect("what is left in bob's hands", (player["free"], player["locked"]), ("0", "0"))
+        expect("what is left in bob's hands", (player["free"], player["locked"]), ("0", "0"))
         steps.append(("takes it all back", -free, 0))
         self.show(_steps(steps))
         left = {(f"user:bob:{each}", self.token): 0 for each in ("playing", "staked")}
@@ -210,6 +210,6 @@ def _steps(steps: list[tuple[str, int, int]]) -> Table:
     return table
 
 
-def _expect(what: str, found: object, expected: object) -> None:
+def expect(what: str, found: object, expected: object) -> None:
     if found != expected:
         raise ActError(f"{what}: expected {expected!r}, the API says {found!r}")

@@ -34,7 +34,12 @@ def families(session: Session) -> list[GaugeMetricFamily]:
     down = GaugeMetricFamily("tallyrail_fiat_gateway_down", "1 if the last calls got no answer", labels=["gateway"])
     for gateway, is_down in found.down.items():
         down.add_metric([gateway], is_down)
-    return [states, held, unknown, waiting, down]
+    refused = GaugeMetricFamily(
+        "tallyrail_fiat_gateway_refused", "1 if it refused our credentials within 15 minutes", labels=["gateway"]
+    )
+    for gateway, is_refused in found.refused.items():
+        refused.add_metric([gateway], is_refused)
+    return [states, held, unknown, waiting, down, refused]
 
 
 def _age(now: datetime, since: datetime | None) -> float:

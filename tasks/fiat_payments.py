@@ -11,12 +11,14 @@ from core.jobs import NewJob
 from domain.fiat_payment import service
 from domain.fiat_payment.settings import fiat_payment as settings
 from domain.rates.service import usable
+from providers.fiat import credentials
 from providers.fiat.registry import gateways
 from tasks.base import task
 
 log = structlog.stdlib.get_logger(__name__)
 
 service.use_rates(usable)
+credentials.listen(service.credentials_refused)
 
 
 @task("fiat_webhook.create_order")

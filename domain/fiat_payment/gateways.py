@@ -1,18 +1,23 @@
 """Which gateways there are, what they can do and how they are: written by workers, read by whoever must choose."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
-from sqlalchemy import delete
+from sqlalchemy import delete, or_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import clock
+from core import clock, db
 from domain.fiat_payment import queries
 from domain.fiat_payment.models import FiatGateway
 from domain.fiat_payment.settings import fiat_payment as settings
 from providers.fiat.base import Gateway, Method
 
 PRIORITY = 100
+REFUSED_FOR = timedelta(minutes=15)
+"""So long after it refused our credentials a gateway is said to: what failed then is tried again within that time."""
+REFUSED_EVERY = timedelta(minutes=1)
+"""How often that is written."""
 
 
 def refresh(session: Session, gateways: Mapping[str, Gateway]) -> None:
@@ -61,6 +66,19 @@ def is_down(gateway: FiatGateway) -> bool:
     if gateway.failures < chosen.down_after or gateway.failed_at is None:
         return False
     return clock.now() < gateway.failed_at + chosen.down_for
+
+
+def is_refused(gateway: FiatGateway) -> bool:
+    """Our credentials were refused a moment ago."""
+    return gateway.refused_at is not None and clock.now() < gateway.refused_at + REFUSED_FOR
+
+
+def credentials_refused(name: str) -> None:
+    """Note it, in a transaction of its own: what it is noticed in may fail for it."""
+    now = clock.now()
+    long_ago = or_(FiatGateway.refused_at.is_(None), FiatGateway.refused_at < now - REFUSED_EVERY)
+    with db.transaction() as session:
+        session.execute(update(FiatGateway).where(FiatGateway.name == name, long_ago).values(refused_at=now))
 
 
 def answered(session: Session, name: str, *, ok: bool) -> None:

@@ -271,6 +271,8 @@ class FiatGateway(Base):
     failures: Mapped[int] = mapped_column(Integer, default=0, server_default=ZERO)
     """Calls in a row that got no answer."""
     failed_at: Mapped[datetime | None]
+    refused_at: Mapped[datetime | None]
+    """When it last refused our credentials."""
     seen_at: Mapped[datetime]
     """When a worker last had it."""
 

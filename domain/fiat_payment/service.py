@@ -11,7 +11,7 @@ from core import clock
 from domain.fiat_payment import queries
 from domain.fiat_payment.conversion import MomentRate, use_rates
 from domain.fiat_payment.creating import Conversions, NewFiatPayment, create
-from domain.fiat_payment.gateways import is_down
+from domain.fiat_payment.gateways import credentials_refused, is_down, is_refused
 from domain.fiat_payment.gateways import refresh as refresh_gateways
 from domain.fiat_payment.holding import let_through
 from domain.fiat_payment.models import FiatPayment, FiatPaymentEvent, FiatRefund
@@ -39,6 +39,7 @@ __all__ = [
     "Source",
     "Wait",
     "create",
+    "credentials_refused",
     "figures",
     "find_payment",
     "get",
@@ -125,13 +126,17 @@ class Figures:
     """Since when a paid one waits for a rate; of the oldest."""
     down: dict[str, bool]
     """By gateway."""
+    refused: dict[str, bool]
+    """By gateway: it refuses our credentials."""
 
 
 def figures(session: Session) -> Figures:
+    gateways = queries.gateways(session)
     return Figures(
         queries.count_live(session),
         queries.count_held(session),
         queries.oldest_unknown(session),
         queries.oldest_waiting(session),
-        {gateway.name: is_down(gateway) for gateway in queries.gateways(session)},
+        {gateway.name: is_down(gateway) for gateway in gateways},
+        {gateway.name: is_refused(gateway) for gateway in gateways},
     )

@@ -151,6 +151,7 @@ CREATE TABLE fiat_gateways (
     settlements boolean NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
     failed_at timestamptz,
+    refused_at timestamptz,
     seen_at timestamptz NOT NULL,
     CONSTRAINT pk_fiat_gateways PRIMARY KEY (name)
 );

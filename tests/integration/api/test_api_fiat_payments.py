@@ -171,7 +171,7 @@ def test_metrics_tell_of_states_holds_and_gateways(desk: Desk, client: httpx.Cli
     desk.pay(payment, 1)
     desk.create(10_000)
     with db.transaction() as session:
-        session.execute(text("UPDATE fiat_gateways SET failures = 3, failed_at = now()"))
+        session.execute(text("UPDATE fiat_gateways SET failures = 3, failed_at = now(), refused_at = now()"))
     told = client.get("/metrics").text
     for line in (
         'tallyrail_fiat_payments{state="created"} 1.0',
@@ -179,6 +179,7 @@ def test_metrics_tell_of_states_holds_and_gateways(desk: Desk, client: httpx.Cli
         'tallyrail_fiat_payments_held{reason="amount"} 1.0',
         "tallyrail_fiat_unknown_oldest_seconds 0.0",
         'tallyrail_fiat_gateway_down{gateway="acme"} 1.0',
+        'tallyrail_fiat_gateway_refused{gateway="acme"} 1.0',
     ):
         assert line in told
 

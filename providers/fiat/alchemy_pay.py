@@ -10,6 +10,7 @@ an order is paid. Nobody can refund by this interface, and there are no settleme
 
 import hmac
 import json
+import re
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,8 +43,8 @@ QUERY = "/open/api/v4/merchant/query/trade"
 SUCCESS = "0000"
 BROKEN = "9999"
 """Their own failure, which proves nothing. What else is no success is a refusal."""
-NOT_US = {"8007", "8012"}
-"""Of their Return Code List: the signature is wrong, the address that we ask from isn't listed."""
+NOT_US = re.compile(r"\b(sign|signature|appid|timestamp|ip|whitelist)\b", re.IGNORECASE)
+"""How they say, with 200, that it isn't for us to ask: no page has the codes for it, either."""
 NO_SUCH_ORDER = ("not exist", "not found", "no order")
 """No page has the code of a query that finds nothing, so its words are read."""
 DEPOSIT_TO_ADDRESS = 2
@@ -200,7 +201,8 @@ class AlchemyPayGateway:
     def _said(self, reply: Reply) -> Any:
         """Of a reply to what asks for nothing that lasts. Raises CredentialsRefusedError if they don't know us."""
         told = reply.json()
-        if decimals.maybe(told, "returnCode") in NOT_US:
+        words = str(decimals.maybe(told, "returnMsg"))
+        if decimals.maybe(told, "returnCode") not in (SUCCESS, BROKEN) and NOT_US.search(words):
             credentials.refused(self.name, reply)
             raise CredentialsRefusedError(f"{reply.place} was refused: {fields.why(*_why(told))}", reply)
         return told

@@ -11,8 +11,7 @@ _SCHEMES = MappingProxyType(
         scheme.provider: scheme
         for scheme in (
             alchemy_pay.SCHEME,
-            flutterwave.V3,
-            flutterwave.V4,
+            flutterwave.SCHEME,
             razorpay.SCHEME,
             stripe.SCHEME,
             unlimit.SCHEME,

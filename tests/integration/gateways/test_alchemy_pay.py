@@ -10,8 +10,9 @@ from uuid import uuid4
 import pytest
 
 from core.errors import PermanentError, TransientError
+from core.http import CredentialsRefusedError
 from local.http_server import Answer, Asked
-from providers.fiat import alchemy_pay
+from providers.fiat import alchemy_pay, credentials
 from providers.fiat.base import Order, OrderState, Standing
 from providers.fiat.decimals import UnreadableError
 from providers.webhooks.base import ForgedError
@@ -87,13 +88,20 @@ def test_what_is_signed_is_what_their_page_shows() -> None:
     assert alchemy_pay.sign(b"Jefe", *parts) == "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM="
 
 
-def test_a_request_signed_with_another_secret_is_refused(double: AlchemyPayDouble, reference: str) -> None:
+def test_a_request_signed_with_another_secret_is_a_person_s(
+    double: AlchemyPayDouble, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(credentials, "_listeners", [told.append])
     gateway = double.gateway()
-    gateway._secret = b"another"
-    assert gateway.create(double.order(reference)).standing is Standing.REJECTED
-    with pytest.raises(PermanentError, match="sign is wrong"):
+    right, gateway._secret = gateway._secret, b"another"
+    assert gateway.create(double.order(reference)).standing is Standing.NOT_SENT
+    with pytest.raises(CredentialsRefusedError, match="sign is wrong"):
         gateway.find(reference=reference, provider_ref=None, made_at=now())
-    assert not double.orders
+    assert told == ["alchemy_pay", "alchemy_pay"] and not double.orders
+    gateway._secret = right
+    assert gateway.find(reference=reference, provider_ref=None, made_at=now()) is None
+    assert gateway.create(double.order(reference)).standing is Standing.ACCEPTED
 
 
 def test_what_is_bought_goes_to_our_address(double: AlchemyPayDouble, reference: str) -> None:
@@ -194,9 +202,13 @@ def test_their_own_failure_proves_nothing(double: AlchemyPayDouble, reference: s
 
 def test_a_question_that_is_refused_says_nothing_of_the_order(double: AlchemyPayDouble, reference: str) -> None:
     made(double, reference)
-    double.upset(refuses("3001", "IP is not on the list"), when=lambda asked: "query/trade" in asked.path)
-    with pytest.raises(PermanentError, match="3001"):
-        find(double, reference)
+    for code, words, kind in (
+        ("3001", "IP is not on the list", CredentialsRefusedError),
+        ("3100", "Parameter validation error", PermanentError),
+    ):
+        double.upset(refuses(code, words), when=lambda asked: "query/trade" in asked.path)
+        with pytest.raises(kind, match=code):
+            find(double, reference)
 
 
 def test_without_a_token_no_order_is_asked_for(double: AlchemyPayDouble, reference: str) -> None:

@@ -10,11 +10,14 @@ from uuid import uuid4
 import pytest
 
 from core.errors import PermanentError, TransientError
+from core.http import CredentialsRefusedError
+from providers.fiat import credentials
 from providers.fiat.base import Order, OrderState, RefundRequest, RefundState, Standing
 from providers.fiat.decimals import UnreadableError
 from providers.webhooks.base import ForgedError
 from providers.webhooks.registry import schemes
 from tests.support import faulty
+from tests.support import webhook_fixtures as fixtures
 from tests.support.gateways.base import then_says
 from tests.support.gateways.decimal_double import written
 from tests.support.gateways.unlimit import UnlimitDouble
@@ -217,6 +220,46 @@ def test_without_a_token_nothing_is_asked(double: UnlimitDouble, reference: str)
     with pytest.raises(TransientError):
         gateway.find(reference=reference, provider_ref=None, made_at=now())
     assert {each.path for each in double.traffic.asked} == {"/api/auth/token"}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_password_that_is_not_taken_is_a_person_s(
+    double: UnlimitDouble, status: int, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was asked but for a token: so nothing was done, and all of it may be asked once the password is right."""
+    told: list[str] = []
+    monkeypatch.setattr(credentials, "_listeners", [told.append])
+    double.upset(faulty.saying(status), times=2, when=lambda asked: asked.path == "/api/auth/token")
+    gateway = double.gateway()
+    with pytest.raises(CredentialsRefusedError):
+        gateway.find(reference=reference, provider_ref=None, made_at=now())
+    assert gateway.create(double.order(reference)).standing is Standing.NOT_SENT
+    assert told == ["unlimit", "unlimit"]
+    assert gateway.create(double.order(reference)).standing is Standing.ACCEPTED
+    double.forget_tokens()
+    assert gateway.create(double.order(str(uuid4()))).standing is Standing.ACCEPTED
+    assert told == ["unlimit", "unlimit"], "one that is renewed is nobody's"
+
+
+def test_more_given_back_than_was_paid_is_for_a_person(double: UnlimitDouble, reference: str) -> None:
+    order = made(double, reference)
+    double.pay(reference)
+    double.gateway().refund(refund_of(order, 2_500))
+    double.finish_refunds()
+    double.dispute(reference)
+    data_of(double, reference)["amount"] = "24.99"
+    with pytest.raises(UnreadableError, match="more of a payment than was paid"):
+        find(double, reference)
+
+
+def test_callbacks_of_the_official_sdk_are_read(double: UnlimitDouble) -> None:
+    gateway = double.gateway()
+    [paid] = gateway.notices(fixtures.UNLIMIT_PAYMENT, {})
+    assert (paid.reference, paid.provider_ref) == ("67897", "276122317")
+    assert paid.order is not None
+    assert (paid.order.state, paid.order.currency, paid.order.paid_units) == (OrderState.PAID, "iso4217:USD", 603)
+    [back] = gateway.notices(fixtures.UNLIMIT_REFUND, {})
+    assert (back.reference, back.provider_ref, back.order) == ("770183:10527453:018", "2612369", None)
 
 
 def test_a_chargeback_takes_what_was_not_given_back(double: UnlimitDouble, reference: str) -> None:

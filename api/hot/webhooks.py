@@ -6,9 +6,11 @@ signed costs one hash of at most BYTES_MAX and is kept nowhere.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import structlog
@@ -46,6 +48,8 @@ ROUTE = "/v1/webhooks/{provider}"
 BYTES_MAX = 256 * 1024
 ACCEPTED, REPEATED, FORGED, OUTSIDE, FAILED = RESULTS = ("accepted", "repeated", "forged", "outside", "failed")
 _DONE = b'{"status":"success"}'
+FORGED_LINES_MAX = 5
+"""In the log, a second and provider: to forge costs nothing, so it must not fill a disk. Every one is counted."""
 Address = IPv4Address | IPv6Address
 Count = Callable[[str, str], None]
 """Told provider and result of each webhook of a provider that is let in here."""
@@ -53,6 +57,42 @@ Count = Callable[[str, str], None]
 
 class OutsideError(Exception):
     """It came from none of the provider's networks."""
+
+
+class NotVerifiedError(Problem):
+    """Why is in the log, and told to nobody who may have forged it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "webhook-not-verified",
+            "its signature, its time or its sender is not as it should be",
+            headers={"WWW-Authenticate": 'Signature realm="webhooks"'},
+        )
+
+
+class Lines:
+    """Which of many alike have a line in the log: FORGED_LINES_MAX a second of each name."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._written: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+
+    def admit(self, name: str) -> int | None:
+        """How many had no line since the last one. None: neither has this one."""
+        second = _second()
+        if second != self._second:
+            self._second = second
+            self._written.clear()
+        if self._written[name] == FORGED_LINES_MAX:
+            self._left_out[name] += 1
+            return None
+        self._written[name] += 1
+        return self._left_out.pop(name, 0)
+
+
+def _second() -> int:
+    return int(time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +151,7 @@ def _known() -> str:
     return ", ".join(sorted(schemes()))
 
 
+@lru_cache(4_096)  # a provider has few, and to parse one takes longer than to check a signature
 def _address(text: str | None) -> Address | None:
     try:
         found = ip_address(text or "")
@@ -130,6 +171,7 @@ class WebhookFront:
         self._desk = desk
         self._observe = observe
         self._count = count
+        self._lines = Lines()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PREFIX):
@@ -143,30 +185,33 @@ class WebhookFront:
         correlation = correlation_of(raw)
         # Not taken back: the server runs each request in a context of its own.
         structlog.contextvars.bind_contextvars(correlation_id=correlation)
-        status = GONE
+        status, has_line = GONE, False
         try:
-            await self._take(provider, raw, scope, receive)
+            await self._take(provider, raw, scope, receive, correlation)
             status, content, headers = OK, _DONE, HEADERS_OF_JSON
         except GoneError:
             return
         except Exception as error:  # noqa: BLE001  # each is answered; what isn't foreseen is logged with its trace
+            has_line = isinstance(error, NotVerifiedError)
             problem = problem_of(error, scope)
             status, content, headers = problem.status, problem.content(), headers_of(problem)
         finally:
             seconds = time.perf_counter() - began
             self._observe("POST", ROUTE, status, seconds)
-            if status >= REFUSED:
+            if status >= REFUSED and not has_line:
                 log.info("request", method="POST", path=scope["path"], route=ROUTE, status=status,
                          ms=round(seconds * 1_000, 2), tenant=None)  # fmt: skip
         await answer(send, status, headers, content, correlation)
 
-    async def _take(self, provider: str, raw: Mapping[bytes, bytes], scope: AsgiScope, receive: Receive) -> None:
+    async def _take(
+        self, provider: str, raw: Mapping[bytes, bytes], scope: AsgiScope, receive: Receive, correlation: str
+    ) -> None:
         """Returns once it is kept. Raises what api.problems knows."""
         desk = self._desk()
         if desk is None:
             raise TransientError("this process takes no webhooks at the moment")
         door = desk.door(provider)
-        remote = desk.remote((scope.get("client") or (None,))[0], _forwarded(scope))
+        remote = desk.remote((scope.get("client") or (None,))[0], _forwarded(raw, scope))
         body = await read_body(raw, receive, BYTES_MAX)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw.items()}
         headers[PATH] = scope["path"]
@@ -174,13 +219,11 @@ class WebhookFront:
             genuine = door.check(body, headers, remote)
         except (ForgedError, OutsideError) as error:
             self._count(provider, OUTSIDE if isinstance(error, OutsideError) else FORGED)
-            log.warning("webhook.forged", provider=provider, why=str(error), remote=str(remote), bytes=len(body))
-            # Why is told to nobody who may have forged it.
-            raise Problem(
-                "webhook-not-verified",
-                "its signature, its time or its sender is not as it should be",
-                headers={"WWW-Authenticate": 'Signature realm="webhooks"'},
-            ) from None
+            left_out = self._lines.admit(provider)
+            if left_out is not None:
+                log.warning("webhook.forged", provider=provider, why=str(error), remote=str(remote), bytes=len(body),
+                            left_out=left_out)  # fmt: skip
+            raise NotVerifiedError from None
         arrived = Arrived(
             provider=provider,
             event_id=genuine.event_id,
@@ -188,21 +231,29 @@ class WebhookFront:
             headers=headers,
             secret=genuine.secret,
             remote=None if remote is None else str(remote),
-            correlation_id=structlog.contextvars.get_contextvars().get("correlation_id"),
+            correlation_id=correlation,
         )
+        await self._keep(desk.intake, arrived)
+
+    async def _keep(self, intake: Intake, arrived: Arrived) -> None:
         try:
-            kept = await desk.intake.keep(arrived)
+            kept = await intake.keep(arrived)
         except Exception as error:
-            self._count(provider, FAILED)
+            self._count(arrived.provider, FAILED)
             # Of a database's error only the kind: its words may quote what was to be written.
-            log.warning("webhook.not_kept", provider=provider, error=type(error).__name__)
+            log.warning("webhook.not_kept", provider=arrived.provider, error=type(error).__name__)
             raise
-        self._count(provider, REPEATED if kept.is_repeat else ACCEPTED)
+        self._count(arrived.provider, REPEATED if kept.is_repeat else ACCEPTED)
 
 
-def _forwarded(scope: AsgiScope) -> str:
+def _forwarded(raw: Mapping[bytes, bytes], scope: AsgiScope) -> str:
     """Every X-Forwarded-For there is, as one: proxies may add a header of their own."""
-    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for")
+    if _FORWARDED not in raw:
+        return ""
+    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == _FORWARDED)
+
+
+_FORWARDED = b"x-forwarded-for"
 
 
 # --- as the framework sees it ----------------------------------------------------------------------------------------

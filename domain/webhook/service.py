@@ -4,6 +4,7 @@ What an authentic webhook says is a hint of what to look at. Handling one any nu
 the same; so nothing here decides about money.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,14 +13,14 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from uuid_utils import uuid7
 
-from core import jobs
+from core import db, jobs
 from core.errors import ConflictError
-from core.ids import new_id
 from core.jobs import NewJob
 from domain.webhook import queries
 from domain.webhook.models import WebhookReceipt
-from domain.webhook.queries import NewReceipt
+from domain.webhook.queries import JobOfEach, NewReceipt, Scalar
 from domain.webhook.states import WEBHOOK, ReceiptState
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Unsettled",
     "get",
     "keep",
+    "keep_now",
     "now",
     "page",
     "remove_old",
@@ -44,6 +46,8 @@ HEADERS_KEPT = frozenset({"content-type", "user-agent", "x-razorpay-event-id", "
 HEADER_MAX = 256
 """Characters of one that are kept."""
 NOTE_MAX = 1_000
+SUBJECT = "webhook:"
+_JOB = JobOfEach(queue="fiat_webhook", task=HANDLE, attempts_max=ATTEMPTS_MAX, subject=SUBJECT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,39 +75,57 @@ class Kept:
 def keep(session: Session, arrived: Sequence[Arrived]) -> list[Kept]:
     """Keep each that is new and ask for its job; count the repeats. An answer to each, in order.
 
-    What is answered is kept once the caller's transaction is committed, and not before.
+    What is answered is kept once the caller's transaction is committed, and not before. Nobody is rung for: that is
+    `core.jobs.ring`, and the caller's to do when it is committed.
     """
+    connection = session.connection()
+    return _keep(lambda statement, values: connection.exec_driver_sql(statement, tuple(values)).scalar(), arrived)
+
+
+def keep_now(arrived: Sequence[Arrived]) -> list[Kept]:
+    """As `keep`, in a transaction of its own, which is one round trip: what is answered is kept."""
+    with db.direct() as connection:
+        return _keep(connection.scalar, arrived)
+
+
+def _keep(scalar: Scalar, arrived: Sequence[Arrived]) -> list[Kept]:
+    if not arrived:
+        return []
     firsts: dict[tuple[str, str], int] = {}
     again: dict[tuple[str, str], int] = {}
     keys = [(one.provider, one.dedupe_key) for one in arrived]
     for place, key in enumerate(keys):
         again[key] = again.get(key, -1) + 1
         firsts.setdefault(key, place)
-    new = [_receipt(arrived[place], key, again[key]) for key, place in firsts.items()]
-    there = queries.keep(session, new)
-    written = [one for one in new if one.id in there]
-    jobs.submit_many(session, [_job(one.id, one.correlation_id) for one in written])
-    fresh = {(one.provider, one.dedupe_key) for one in written}
+    new = [_receipt(arrived[place], key[1], again[key]) for key, place in firsts.items()]
+    there = queries.keep(scalar, new, _JOB)
+    fresh = {(one.provider, one.dedupe_key) for one in new if one.id in there}
     return [Kept(is_repeat=firsts[key] != place or key not in fresh) for place, key in enumerate(keys)]
 
 
-def _receipt(one: Arrived, key: tuple[str, str], repeats: int) -> NewReceipt:
+def _receipt(one: Arrived, dedupe_key: str, repeats: int) -> NewReceipt:
+    headers = {name: _printable(one.headers[name], HEADER_MAX) for name in HEADERS_KEPT if name in one.headers}
     return NewReceipt(
-        id=new_id(),
+        # As text: the standard library's class for ids costs more than all the rest of a row.
+        id=str(uuid7()),
+        job_id=str(uuid7()),
         provider=one.provider,
-        dedupe_key=key[1],
-        body=one.body,
-        headers={name: _printable(one.headers[name], HEADER_MAX) for name in sorted(HEADERS_KEPT & one.headers.keys())},
+        dedupe_key=dedupe_key,
+        headers=json.dumps(headers),
         secret=one.secret,
         remote=one.remote,
         correlation_id=one.correlation_id,
         repeats=repeats,
+        body=one.body,
     )
 
 
 def _printable(text: str, length: int) -> str:
     """Whatever a sender writes, PostgreSQL keeps it."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text[:length])
+    text = text[:length]
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _job(receipt_id: UUID, correlation_id: str | None) -> NewJob:
@@ -118,7 +140,7 @@ def _job(receipt_id: UUID, correlation_id: str | None) -> NewJob:
 
 def subject(receipt_id: UUID) -> str:
     """What its jobs are found by."""
-    return f"webhook:{receipt_id}"
+    return f"{SUBJECT}{receipt_id}"
 
 
 # --- handling ----------------------------------------------------------------------------------------------------

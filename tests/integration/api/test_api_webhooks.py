@@ -14,15 +14,18 @@ from typing import Any
 import httpx
 import pytest
 import stripe
+import structlog
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from sqlalchemy.exc import OperationalError
 
 from api import metrics
-from api.hot.webhooks import BYTES_MAX, Desk
+from api.hot import webhooks
+from api.hot.webhooks import BYTES_MAX, FORGED_LINES_MAX, Desk
 from config import logging as log_config
 from core import db, jobs
 from domain.webhook import intake, service
+from domain.webhook.service import Arrived
 from domain.webhook.settings import WebhookSettings, webhook
 from tests.integration.api.conftest import count, is_problem
 
@@ -125,18 +128,46 @@ def test_what_is_forged_is_refused_counted_and_nowhere_kept(
     assert figures(provider)['total{provider="flutterwave",result="forged"}'] == 1
 
 
+def test_a_flood_of_forged_ones_has_few_lines_that_tell_how_many_they_were(
+    provider: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [100]
+    monkeypatch.setattr(webhooks, "_second", lambda: seconds[0])
+
+    def flood(name: str, count: int) -> list[tuple[str, Any]]:
+        with structlog.testing.capture_logs() as written:
+            for _ in range(count):
+                assert provider.post(f"/v1/webhooks/{name}", content="{}").status_code == 401
+        return [(line["event"], line.get("left_out")) for line in written]
+
+    assert flood("stripe", 12) == [("webhook.forged", 0)] * FORGED_LINES_MAX
+    assert flood("razorpay", 1) == [("webhook.forged", 0)], "each provider has its own"
+    seconds[0] += 1
+    assert flood("stripe", 2) == [("webhook.forged", 12 - FORGED_LINES_MAX), ("webhook.forged", 0)]
+    told = figures(provider)
+    assert told['total{provider="stripe",result="forged"}'] == 14, "all are counted"
+
+
+def test_what_can_not_be_kept_as_it_is_is_the_sender_s_to_mend(
+    provider: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Arrived, "dedupe_key", property(lambda _: "evt\0"))
+    is_problem(sent_by_stripe(provider), 422, "invalid-request")
+    monkeypatch.undo()
+    assert figures(provider)['total{provider="stripe",result="failed"}'] == 1
+    assert count("webhook_receipts") == count("jobs") == 0
+
+
 def test_a_line_says_why_without_the_body_and_without_secrets(
     provider: httpx.Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import structlog
-
     before = structlog.get_config()
     handlers = logging.getLogger().handlers[:]
     try:
         log_config.configure("api")
         sent_by_stripe(provider, '{"card": "4242424242424242"}', secret="whsec_wrong_one")
         provider.post("/v1/webhooks/flutterwave", content="{}", headers={"verif-hash": "a-guess-of-the-secret"})
-        monkeypatch.setattr(intake, "keep", _fails)
+        monkeypatch.setattr(intake, "keep_now", _fails)
         sent_by_stripe(provider, '{"card": "4242424242424242"}')
     finally:
         structlog.configure(**before)
@@ -153,7 +184,7 @@ def test_a_line_says_why_without_the_body_and_without_secrets(
         assert word not in lines
 
 
-def _fails(_session: object, arrived: Any) -> None:
+def _fails(arrived: Any) -> None:
     raise OperationalError("INSERT", {"bodies": [one.body for one in arrived]}, Exception("gone"))
 
 
@@ -228,14 +259,14 @@ def test_from_elsewhere_it_is_refused_however_well_it_is_signed(provider: httpx.
 
 def test_what_comes_at_one_moment_is_one_transaction(provider: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    usual = service.keep
+    usual = service.keep_now
 
-    def slow(session: Any, arrived: Any) -> Any:
+    def slow(arrived: Any) -> Any:
         sizes.append(len(arrived))
         time.sleep(0.05)
-        return usual(session, arrived)
+        return usual(arrived)
 
-    monkeypatch.setattr(intake, "keep", slow)
+    monkeypatch.setattr(intake, "keep_now", slow)
 
     async def burst() -> list[int]:
         async with httpx.AsyncClient(base_url=provider.base_url, timeout=20) as client:
@@ -256,7 +287,7 @@ def test_without_postgresql_it_is_sent_again_and_kept_once(
     provider: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as away:
-        away.setattr(intake, "keep", _fails)
+        away.setattr(intake, "keep_now", _fails)
         for _ in range(2):
             problem = sent_by_stripe(provider)
             is_problem(problem, 503, "unavailable")

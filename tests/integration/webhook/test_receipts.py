@@ -30,6 +30,20 @@ def test_it_is_kept_as_it_came_with_one_job(database_url: str) -> None:
     assert (job.correlation_id, job.attempts_max) == ("corr-1", service.ATTEMPTS_MAX)
 
 
+def test_its_job_is_the_one_that_core_jobs_would_write(database_url: str) -> None:
+    """They are written by one statement, so by another than all others."""
+    one = kept(b"x")
+    with db.transaction() as session:
+        service.replay(session, one, actor="ada")
+        written, submitted = (vars(each) for each in jobs.page(session, subject=service.subject(one)))
+        # What differs with each: its id and its time.
+        own = {"id", "created_at", "run_at", "_sa_instance_state"}
+        assert {name: value for name, value in written.items() if name not in own} == {
+            name: value for name, value in submitted.items() if name not in own
+        }
+        assert len(written) > 15 and all(each["run_at"] == each["created_at"] for each in (written, submitted))
+
+
 def test_repeats_are_counted_and_ask_for_nothing(database_url: str) -> None:
     """Within a batch, between batches, by event id and by digest; and one provider's are not another's."""
     first = arrived(b"a", event_id="evt_1")

@@ -1,5 +1,6 @@
 """`tallyrail fiat`."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -42,6 +43,13 @@ REFUNDS = (
     Column("By", "actor"),
     Column("Because", "reason", free=True),
 )
+
+
+class RefundEnd(StrEnum):
+    MADE = "made"
+    NOT_MADE = "not-made"
+
+
 PaymentId = Annotated[UUID, typer.Argument(metavar="PAYMENT", help="The payment's id, which is its reference too.")]
 
 
@@ -61,6 +69,7 @@ def _row(payment: FiatPayment) -> dict[str, Any]:
         "amount": amounts.amount(payment.units, payment.currency, known),
         "provider": payment.provider,
         "provider_ref": payment.provider_ref,
+        "duplicate_of": payment.duplicate_of,
         "method": payment.method,
         "paid_currency": payment.paid_currency,
         "paid_units": str(payment.paid_units),
@@ -218,6 +227,37 @@ def refund(
     typer.echo(f"Asked for, as refund {made['id']}." if made else NOTHING_DONE)
 
 
+@app.command("end-refund")
+def end_refund(
+    refund: Annotated[UUID, typer.Argument(metavar="REFUND", help="The refund's id, as `show` of its payment has it.")],
+    *,
+    outcome: Annotated[
+        RefundEnd, typer.Option(help="made: the payer has the money, or will. not-made: he doesn't and never will.")
+    ],
+    reason: Reason,
+    actor: Actor = None,
+    commit: Commit = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of a refund that its gateway says nothing of. Prints the plan unless --commit is given."""
+    who, why = actor or user(), checked(reason)
+    with db.transaction() as session:
+        found = payments.get_refund(session, refund)
+        if found is None:
+            raise NotFoundError(f"there is no refund {refund}")
+        if commit:
+            found = payments.end_refund(session, refund, was_made=outcome is RefundEnd.MADE, actor=who, reason=why)
+        row = {"payment": found.payment_id, **_refund(found)}
+    if as_json:
+        document({**row, "committed": commit})
+        return
+    typer.echo(f"Refund {refund} of payment {row['payment']} ({row['units']} units) was {outcome}, as {who}: {why}")
+    kept = (
+        "it stays held until the gateway's totals have it" if outcome is RefundEnd.MADE else "it is the owner's again"
+    )
+    typer.echo(f"It is {row['state']}; of the money: {kept}." if commit else NOTHING_DONE)
+
+
 @app.command()
 def poll(payment: PaymentId, *, as_json: AsJson = False) -> None:
     """Have the provider asked about one payment now."""
@@ -266,6 +306,7 @@ def _show(payment: FiatPayment, *, freezes_it: bool) -> None:
             "Quote": payment.quote_id,
             "Gateway": payment.provider,
             "Gateway's reference": payment.provider_ref,
+            "Paid again, after": payment.duplicate_of,
             "Method": payment.method,
             "Page": payment.page_url,
             "Expires": payment.expires_at,

@@ -32,10 +32,18 @@ REMOVE_LIMIT = 1_000
 
 
 class Payment(Protocol):
-    """What is needed of a payment. Its id is our reference at the provider."""
+    """What is needed of a payment."""
 
     @property
     def id(self) -> UUID: ...
+    @property
+    def reference(self) -> str:
+        """Ours, at the provider."""
+
+    @property
+    def provider(self) -> str | None:
+        """Where it is now; another provider may have an order of it too."""
+
     @property
     def state(self) -> str: ...
     @property
@@ -51,7 +59,7 @@ class Payments(Protocol):
         self, session: Session, *, provider: str, reference: str | None, provider_ref: str | None
     ) -> Payment | None: ...
     def record(
-        self, session: Session, payment_id: UUID, order: Order, *, asked_at: datetime, source: str
+        self, session: Session, payment_id: UUID, order: Order, *, asked_at: datetime, source: str, provider: str
     ) -> object: ...
 
 
@@ -92,7 +100,14 @@ def follow(receipt_id: UUID, known: Payments, gateway_of: Callable[[str], Gatewa
     with transaction() as session:
         # In one order, so that two webhooks about the same payments don't wait for each other in a circle.
         for told in sorted(found, key=lambda one: one.payment.id):
-            known.record(session, told.payment.id, told.order, asked_at=told.asked_at, source=told.source)
+            known.record(
+                session,
+                told.payment.id,
+                told.order,
+                asked_at=told.asked_at,
+                source=told.source,
+                provider=gateway.name,
+            )
         if not unknown:
             event, note = ("handle", None) if notices else ("ignore", "it is about nothing of ours")
             service.settle(session, receipt_id, event, note=note)
@@ -126,8 +141,8 @@ def _asked(gateway: Gateway, payment: Payment, notice: Notice) -> Told:
     with transaction() as session:
         asked_at = service.now(session)
     order = gateway.find(
-        reference=str(payment.id),
-        provider_ref=payment.provider_ref or notice.provider_ref,
+        reference=payment.reference,
+        provider_ref=(payment.provider_ref if payment.provider == gateway.name else None) or notice.provider_ref,
         made_at=payment.created_at,
     )
     if order is None:
@@ -136,7 +151,7 @@ def _asked(gateway: Gateway, payment: Payment, notice: Notice) -> Told:
 
 
 def _checked(told: Told) -> Told:
-    if told.order.reference != str(told.payment.id):
+    if told.order.reference != told.payment.reference:
         raise PermanentError(f"what was told of payment {told.payment.id} is another order")
     return told
 

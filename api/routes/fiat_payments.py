@@ -124,6 +124,9 @@ class FiatPaymentView(BaseModel):
     units: str = Field(description="What was asked for")
     provider: str | None = Field(description="The gateway; null until one is chosen")
     provider_ref: str | None = Field(description="What the gateway calls it")
+    duplicate_of: UUID | None = Field(
+        description="The payment that was paid at another gateway as well: this is the second money, which is held"
+    )
     method: Method
     page_url: str | None = Field(description="Where the payer pays; null until the gateway has the order")
     instructions: dict[str, str] = Field(description="What the payer is told for a bank transfer")

@@ -15,7 +15,8 @@ from core import jobs
 from core.errors import TransientError
 from domain.fiat_payment import freezing, postings, queries
 from domain.fiat_payment.conversion import Credit
-from domain.fiat_payment.models import FiatPayment
+from domain.fiat_payment.models import FiatPayment, FiatRefund
+from domain.fiat_payment.states import RefundState
 from ledger import chart, holds, posting
 from ledger.errors import AccountClosedError, AccountFrozenError, HoldSettledError, InsufficientFundsError
 from ledger.posting import Journal
@@ -113,9 +114,17 @@ def _let_refunds_go(session: Session, payment: FiatPayment) -> None:
     for refund in queries.holding_refunds(session, payment.id):
         # An earlier refund may come back meanwhile: this one adds to what is left of them.
         refund.refunded_before = min(refund.refunded_before, payment.refunded_units)
-        if payment.refunded_units - refund.refunded_before >= refund.units and refund.hold_id is not None:
+        has_grown = payment.refunded_units - refund.refunded_before >= refund.units
+        if (has_grown or _is_told(payment, refund)) and refund.hold_id is not None:
             let_go(session, payment.tenant, refund.hold_id)
             refund.hold_id = None
+
+
+def _is_told(payment: FiatPayment, refund: FiatRefund) -> bool:
+    """It is done, and the totals are of later: what they say is with it, whatever became of those before it."""
+    if refund.current is not RefundState.DONE or payment.asked_at is None:
+        return False
+    return payment.asked_at >= refund.updated_at and payment.refunded_units >= refund.units
 
 
 def let_go(session: Session, tenant: str, hold_id: UUID) -> None:

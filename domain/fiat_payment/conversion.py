@@ -136,7 +136,10 @@ def _at_quote(payment: FiatPayment, moment: conversions.Rate) -> Credit | HoldRe
     ):
         raise InvariantError(f"{payment.subject} has a quote, and not what it promises")
     promised = Fraction(payment.quote_rate)
-    if not payment.slippage_accepted and moment.fraction * BPS < promised * (BPS - payment.quote_slippage_bps):
+    # Who pays after the end has had time to see how the market moves: it may not have moved against us at all.
+    is_late = payment.paid_at is not None and payment.paid_at > payment.expires_at
+    slippage_bps = 0 if is_late else payment.quote_slippage_bps
+    if not payment.slippage_accepted and moment.fraction * BPS < promised * (BPS - slippage_bps):
         return HoldReason.SLIPPAGE
     rate = conversions.Rate(
         base=payment.paid_currency,

@@ -122,7 +122,7 @@ def create(session: Session, new: NewFiatPayment, conversions: Conversions) -> F
         details=dict(new.details),
         correlation_id=new.correlation_id,
         payer_sealed=sealed,
-        expires_at=now + (new.expires_in or settings().expires_in),
+        expires_at=now + _lasts(new),
         created_at=now,
         updated_at=now,
         state=FIAT_PAYMENT.initial,
@@ -163,10 +163,10 @@ def check(new: NewFiatPayment) -> None:
     if new.credit_asset is not None and new.credit_asset not in known:
         raise InvalidRequestError(f"the asset {new.credit_asset[:200]!r} is not known", field="credit_asset")
     chosen = settings()
-    if new.expires_in is not None and not EXPIRES_IN_MIN <= new.expires_in <= chosen.expires_in_max:
-        raise InvalidRequestError(
-            f"a payment lasts from {EXPIRES_IN_MIN} to {chosen.expires_in_max}", field="expires_in"
-        )
+    longest = chosen.expires_in_max if new.quote_id is None else min(chosen.quoted_for, chosen.expires_in_max)
+    if new.expires_in is not None and not EXPIRES_IN_MIN <= new.expires_in <= longest:
+        at_quote = "" if new.quote_id is None else " at a quote"
+        raise InvalidRequestError(f"a payment{at_quote} lasts from {EXPIRES_IN_MIN} to {longest}", field="expires_in")
     if len(new.description) > DESCRIPTION_LENGTH_MAX or not (new.description.isprintable()):
         raise InvalidRequestError(
             f"a description has at most {DESCRIPTION_LENGTH_MAX} printable characters", field="description"
@@ -175,6 +175,14 @@ def check(new: NewFiatPayment) -> None:
         _check_url(new.return_url)
     if len(json.dumps(dict(new.details))) > METADATA_BYTES_MAX:
         raise InvalidRequestError(f"metadata has at most {METADATA_BYTES_MAX} bytes", field="metadata")
+
+
+def _lasts(new: NewFiatPayment) -> timedelta:
+    """How long the payer has. At a quote not for long: whoever may wait pays only if the market has moved his way."""
+    chosen = settings()
+    if new.expires_in is not None:
+        return new.expires_in
+    return chosen.expires_in if new.quote_id is None else min(chosen.expires_in, chosen.quoted_for)
 
 
 def _check_url(url: str) -> None:

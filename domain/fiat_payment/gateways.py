@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import delete, or_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -86,6 +87,7 @@ def answered(session: Session, name: str, *, ok: bool) -> None:
     gateway = session.get(FiatGateway, name, populate_existing=True)
     if gateway is None or (ok and not gateway.failures):
         return
-    gateway.failures = 0 if ok else gateway.failures + 1
+    change: dict[str, Any] = {"failures": 0}
     if not ok:
-        gateway.failed_at = clock.now()
+        change = {"failures": FiatGateway.failures + 1, "failed_at": clock.now()}
+    session.execute(update(FiatGateway).where(FiatGateway.name == name).values(change))

@@ -16,24 +16,62 @@ from domain.fiat_payment.states import HoldReason
 
 log = structlog.stdlib.get_logger(__name__)
 
-BREAKS = {HoldReason.AMOUNT: "fiat.amount", HoldReason.CURRENCY: "fiat.currency"}
+BREAKS = {
+    HoldReason.AMOUNT: "fiat.amount",
+    HoldReason.CURRENCY: "fiat.currency",
+    HoldReason.DUPLICATE: "fiat.duplicate",
+}
 """Kinds of breaks: the provider says other than what was asked."""
+EXCESS = "fiat.excess"
+"""Of one of which more was taken back than was paid."""
 
 
 def difference(session: Session, payment: FiatPayment, reason: HoldReason, *, expected: str, found: str) -> None:
     """Put what differs on the list of breaks."""
+    note_break(session, payment, BREAKS[reason], expected=expected, found=found)
+
+
+def note_break(
+    session: Session, payment: FiatPayment, kind: str, *, expected: str, found: str, **detail: str | None
+) -> None:
+    """One about this payment."""
     breaks.note(
         session,
         Difference(
-            kind=BREAKS[reason],
+            kind=kind,
             subject=payment.subject,
             expected=expected,
             found=found,
             tenant=payment.tenant,
             asset=payment.currency,
-            detail={"provider": payment.provider, "provider_ref": payment.provider_ref},
+            detail={"provider": payment.provider, "provider_ref": payment.provider_ref, **detail},
         ),
     )
+
+
+def excess(session: Session, payment: FiatPayment) -> None:
+    """More was taken back than was paid, such as by a refund and a chargeback of the same money; or no more it is.
+
+    The books have what was paid of it. Whether the rest is lost, a person finds out.
+    """
+    if payment.taken_units > payment.paid_units:
+        log.error("fiat_payment.taken_twice", payment_id=str(payment.id), taken=str(payment.taken_units))
+        parts = {
+            "refunded": str(payment.refunded_units),
+            "disputed": str(payment.disputed_units),
+            "charged_back": str(payment.charged_back_units),
+        }
+        note_break(
+            session,
+            payment,
+            EXCESS,
+            expected=f"at most {payment.paid_units} taken back",
+            found=str(payment.taken_units),
+            **parts,
+        )
+        return
+    for break_id in queries.open_breaks(session, payment.subject, (EXCESS,)):
+        breaks.explain(session, break_id, actor="fiat_webhook", explanation="no more than was paid is taken back now")
 
 
 def hold(session: Session, payment: FiatPayment, reason: HoldReason, *, now: datetime) -> None:
@@ -42,6 +80,9 @@ def hold(session: Session, payment: FiatPayment, reason: HoldReason, *, now: dat
         difference(session, payment, reason, expected=str(payment.units), found=str(payment.paid_units))
     elif reason is HoldReason.CURRENCY:
         difference(session, payment, reason, expected=payment.currency, found=payment.paid_currency)
+    elif reason is HoldReason.DUPLICATE:
+        found = str(payment.paid_units)
+        difference(session, payment, reason, expected=f"nothing: {payment.duplicate_of} is paid", found=found)
     payment.waits_for = payment.waits_since = None
     if payment.held_for is reason:
         return

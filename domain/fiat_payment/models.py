@@ -42,6 +42,14 @@ class FiatPayment(Base):
         Index("ix_fiat_payments_due", "next_look_at", postgresql_where=text("next_look_at IS NOT NULL")),
         Index("ix_fiat_payments_waiting", "waits_since", postgresql_where=text("waits_for IS NOT NULL")),
         Index("ix_fiat_payments_held", "id", postgresql_where=text("hold_reason IS NOT NULL")),
+        Index("ix_fiat_payments_settle_by", "provider", "settle_by", postgresql_where=text("settle_by IS NOT NULL")),
+        Index(
+            "uq_fiat_payments_duplicate_of",
+            "duplicate_of",
+            "provider",
+            unique=True,
+            postgresql_where=text("duplicate_of IS NOT NULL"),
+        ),
         Index(
             "ix_fiat_payments_live",
             "state",
@@ -58,7 +66,9 @@ class FiatPayment(Base):
 
     # What was asked for. It never changes.
     id: Mapped[IdColumn]
-    """Also our reference at the provider, and the key of each request about it."""
+    """Also our reference at the provider, and the key of each request about it; but see `duplicate_of`."""
+    duplicate_of: Mapped[UUID | None] = mapped_column(ForeignKey("fiat_payments.id"))
+    """Nobody asked for this one: that payment was paid at two gateways, and this is what the second has."""
     tenant: Mapped[str]
     account: Mapped[str]
     currency: Mapped[str]
@@ -104,6 +114,11 @@ class FiatPayment(Base):
     charged_back_units: Mapped[int] = mapped_column(UnitsType, default=0)
     asked_at: Mapped[datetime | None]
     """When the question was asked whose answer these are."""
+    paid_at: Mapped[datetime | None]
+    """When we first knew of money."""
+    settle_by: Mapped[datetime | None]
+    """From then on it is a break that no settlement has named all of it. None: one has, it is on the list of breaks,
+    or its gateway tells of no settlements."""
 
     state: Mapped[str] = mapped_column(default=PaymentState.CREATED)
     hold_reason: Mapped[str | None]
@@ -159,7 +174,7 @@ class FiatPayment(Base):
     @property
     def reference(self) -> str:
         """How the provider knows it."""
-        return str(self.id)
+        return str(self.duplicate_of or self.id)
 
     @property
     def subject(self) -> str:
@@ -167,9 +182,14 @@ class FiatPayment(Base):
         return f"fiat_payment:{self.id}"
 
     @property
+    def taken_units(self) -> int:
+        """What the provider says that it has given back or withholds. Above what was paid it is a break."""
+        return self.refunded_units + self.disputed_units + self.charged_back_units
+
+    @property
     def gone_units(self) -> int:
-        """What the provider has given back, or withholds, of what was paid. More than that is no money of ours."""
-        return min(self.paid_units, self.refunded_units + self.disputed_units + self.charged_back_units)
+        """What the provider has given back, or withholds, of what was paid. More than that is a break."""
+        return min(self.paid_units, self.taken_units)
 
 
 class FiatPaymentEvent(Base):
@@ -200,6 +220,12 @@ class FiatAttempt(Base):
             postgresql_where=text("state IN ('asking', 'unknown', 'accepted')"),
         ),
         Index("ix_fiat_attempts_unknown", "asked_at", postgresql_where=text("state IN ('asking', 'unknown')")),
+        Index(
+            "ix_fiat_attempts_provider_ref",
+            "provider",
+            "provider_ref",
+            postgresql_where=text("provider_ref IS NOT NULL"),
+        ),
     )
 
     payment_id: Mapped[UUID] = mapped_column(ForeignKey("fiat_payments.id"), primary_key=True)
@@ -207,6 +233,8 @@ class FiatAttempt(Base):
     provider: Mapped[str]
     request_hash: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of what was asked."""
+    provider_ref: Mapped[str | None]
+    """What the gateway calls its order, if it told of one, whatever it answered first."""
     state: Mapped[str]
     why: Mapped[str | None]
     asked_at: Mapped[datetime]

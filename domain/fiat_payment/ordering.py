@@ -24,13 +24,12 @@ from domain.fiat_payment.history import move, note
 from domain.fiat_payment.models import FiatAttempt, FiatPayment
 from domain.fiat_payment.recording import record
 from domain.fiat_payment.settings import fiat_payment as settings
-from domain.fiat_payment.states import AttemptState, PaymentState, Source
+from domain.fiat_payment.states import MAY_BE_THERE, AttemptState, PaymentState, Source
 from providers.fiat.base import Gateway, Made, Method, OrderRequest, Standing
 
 log = structlog.stdlib.get_logger(__name__)
 
 A = AttemptState
-_MAY_BE_THERE = (A.ASKING, A.UNKNOWN, A.ACCEPTED)
 WHY_LENGTH_MAX = 200
 
 
@@ -85,11 +84,12 @@ def order(payment_id: UUID, gateways: Mapping[str, Gateway]) -> None:
 
 
 def _look_up(payment_id: UUID, gateway: Gateway, look: Look) -> None:
-    now = clock.now()
+    with transaction() as session:
+        now = queries.now(session)
     found = gateway.find(reference=look.reference, provider_ref=None, made_at=look.asked_at)
     with transaction() as session:
         if found is not None:
-            record(session, payment_id, found, asked_at=now, source=Source.FIND)
+            record(session, payment_id, found, asked_at=now, source=Source.FIND, provider=look.provider)
             return
         if look.is_over(now):
             _lose(session, payment_id, look)
@@ -109,13 +109,13 @@ def begin(
     if payment is None or payment.current is not PaymentState.CREATED:
         return None
     attempts = queries.attempts(session, payment_id)
-    open_ = next((attempt for attempt in attempts if attempt.state in _MAY_BE_THERE), None)
+    open_ = next((attempt for attempt in attempts if attempt.state in MAY_BE_THERE), None)
     if open_ is not None:
         if open_.state == A.ACCEPTED:
             return None
         open_.state = A.UNKNOWN  # also if the run that wrote it died before or after the call
         return Look(open_.provider, open_.number, payment.reference, open_.asked_at)
-    now = clock.now()
+    now = queries.now(session)
     if now >= payment.expires_at:
         _end(session, payment, "expire", now=now)
         return None
@@ -179,15 +179,16 @@ def answer(session: Session, payment_id: UUID, ask: Ask, made: Made) -> Standing
     if standing is Standing.ACCEPTED and made.order is None:
         standing = Standing.UNKNOWN  # it says yes and not to what
     known.answered(session, ask.provider, ok=standing in (Standing.ACCEPTED, Standing.REJECTED))
-    if attempt.state == A.ACCEPTED and standing is not Standing.ACCEPTED:
+    if attempt.state in (A.ACCEPTED, A.LEFT) and standing is not Standing.ACCEPTED:
         # A webhook or a poll was there first: it knows better than the answer that we did not get.
         if standing is Standing.REJECTED:
             log.error("fiat_payment.refused_and_there", payment_id=str(payment_id), provider=ask.provider)
         return Standing.ACCEPTED
-    attempt.state, attempt.answered_at = A(standing.value), now
+    if attempt.state != A.LEFT:
+        attempt.state, attempt.answered_at = A(standing.value), now
     attempt.why = made.why[:WHY_LENGTH_MAX] if made.why else None
     if standing is Standing.ACCEPTED and made.order is not None:
-        record(session, payment_id, made.order, asked_at=ask.asked_at, source=Source.CREATE)
+        record(session, payment_id, made.order, asked_at=ask.asked_at, source=Source.CREATE, provider=ask.provider)
         return standing
     note(session, payment, standing, now=now, provider=ask.provider, why=attempt.why)
     return standing

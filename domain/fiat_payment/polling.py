@@ -12,6 +12,7 @@ from core.jobs import LeaseLostError, NewJob, transaction
 from domain.fiat_payment import pace, queries, refunding
 from domain.fiat_payment.conversion import has_rate
 from domain.fiat_payment.history import move
+from domain.fiat_payment.models import FiatPayment
 from domain.fiat_payment.recording import record, settle
 from domain.fiat_payment.settings import fiat_payment as settings
 from domain.fiat_payment.states import ORDERED, UNPAID, PaymentState, Source
@@ -83,23 +84,35 @@ def look(payment_id: UUID, gateways: Mapping[str, Gateway]) -> None:
     """
     with transaction() as session:
         payment = queries.get(session, payment_id)
+        left = {} if payment is None else queries.left(session, payment)
     if payment is None or payment.provider is None:
         return
-    gateway = gateways.get(payment.provider)
-    if gateway is None:
-        log.warning("fiat_payment.no_gateway", payment_id=str(payment_id), provider=payment.provider)
-        return
-    asked_at = clock.now()
-    try:
-        found = gateway.find(reference=payment.reference, provider_ref=payment.provider_ref, made_at=payment.created_at)
-        refunding.look(payment_id, gateway)
-    except TransientError as error:
-        log.warning("fiat_payment.not_asked", payment_id=str(payment_id), error=str(error))
-        return
-    if found is None:
-        is_unused = payment.current in UNPAID and not gateway.abilities.finds_unused
-        if payment.current is not PaymentState.CREATED and not is_unused:
-            log.error("fiat_payment.unknown_there", payment_id=str(payment_id), provider=payment.provider)
-        return
+    asked = {payment.provider: payment.provider_ref}
+    if clock.now() >= payment.expires_at:
+        asked |= left  # whoever was paid instead has said so by now, or nobody will
+    for provider, provider_ref in asked.items():
+        gateway = gateways.get(provider)
+        if gateway is None:
+            log.warning("fiat_payment.no_gateway", payment_id=str(payment_id), provider=provider)
+            continue
+        try:
+            _ask(payment, gateway, provider_ref)
+        except TransientError as error:
+            log.warning("fiat_payment.not_asked", payment_id=str(payment_id), provider=provider, error=str(error))
+
+
+def _ask(payment: FiatPayment, gateway: Gateway, provider_ref: str | None) -> None:
+    is_its_own = gateway.name == payment.provider
+    if is_its_own:
+        # First, so that the totals below are no older than what is known of the refunds.
+        refunding.look(payment.id, gateway)
     with transaction() as session:
-        record(session, payment_id, found, asked_at=asked_at, source=Source.FIND)
+        asked_at = queries.now(session)
+    found = gateway.find(reference=payment.reference, provider_ref=provider_ref, made_at=payment.created_at)
+    if found is not None:
+        with transaction() as session:
+            record(session, payment.id, found, asked_at=asked_at, source=Source.FIND, provider=gateway.name)
+        return
+    is_unused = payment.current in UNPAID and not gateway.abilities.finds_unused
+    if is_its_own and payment.current is not PaymentState.CREATED and not is_unused:
+        log.error("fiat_payment.unknown_there", payment_id=str(payment.id), provider=gateway.name)

@@ -19,6 +19,7 @@ from domain.fiat_payment.models import FiatPayment, FiatSettlementLine
 from ledger import chart, conversions
 from ledger.conversions import Converted
 from ledger.posting import Journal, Posting
+from providers.fiat.base import LineKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +139,35 @@ def fee(payment: FiatPayment, units: int) -> Journal:
 
 
 def settle(payment: FiatPayment, line: FiatSettlementLine) -> Journal | None:
-    """What the line adds to the payout, less its fee. None if that is nothing."""
-    net = line.units - line.fee_units
-    if not net:
+    """What the line adds to the payout, less its fee. None if that is nothing.
+
+    The fee of a payment is booked by what its order says. Those of other lines, such as what a dispute costs, are told
+    nowhere else.
+    """
+    gateway = chart.gateway(line.provider)
+    cost = 0 if line.kind == LineKind.PAYMENT else line.fee_units
+    return _settled(payment.tenant, line, gateway, payment.subject, cost=cost)
+
+
+def settle_of_house(tenant: str, line: FiatSettlementLine) -> Journal | None:
+    """The same of a line that is of no payment: a cost, or what the gateway owes the house until somebody knows why."""
+    other = chart.gateway_fees() if line.kind == LineKind.FEE else chart.gateway(line.provider)
+    return _settled(tenant, line, other, f"gateway:{line.provider}")
+
+
+def _settled(tenant: str, line: FiatSettlementLine, other: str, subject: str, *, cost: int = 0) -> Journal | None:
+    moves = [
+        _move(chart.bank(line.currency), other, line.currency, line.units - line.fee_units),
+        _move(chart.gateway_fees(), other, line.currency, cost),
+    ]
+    if moves == [None, None]:
         return None
     return Journal(
-        tenant=payment.tenant,
+        tenant=tenant,
         reference=f"fiat:settlement:{line.provider}:{line.line}",
         category="fiat_payment.settle",
-        postings=[_posting(chart.bank(line.currency), chart.gateway(line.provider), line.currency, net)],
-        subject=payment.subject,
+        postings=[move for move in moves if move is not None],
+        subject=subject,
         effective_at=line.settled_at,
         metadata={"settlement": line.settlement, "line": line.line, "kind": line.kind},
     )

@@ -1,6 +1,6 @@
 """Every SELECT and lock of payments by card, bank and wallet."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -32,15 +32,56 @@ def lock(session: Session, payment_id: UUID) -> FiatPayment | None:
 
 
 def find(session: Session, *, provider: str, reference: UUID | None, provider_ref: str | None) -> FiatPayment | None:
-    """By our reference, else by the provider's."""
+    """By our reference, else by the provider's. Also if the payment has left this provider for another meanwhile."""
     of_provider = select(FiatPayment).where(FiatPayment.provider == provider)
+    was_asked = FiatPayment.id == FiatAttempt.payment_id, FiatAttempt.provider == provider
     if reference is not None:
-        found = session.scalars(of_provider.where(FiatPayment.id == reference)).one_or_none()
-        if found is not None:
-            return found
+        for query in (
+            of_provider.where(FiatPayment.id == reference),
+            of_provider.where(FiatPayment.duplicate_of == reference),
+            select(FiatPayment).where(*was_asked, FiatPayment.id == reference).limit(1),
+        ):
+            found = session.scalars(query).one_or_none()
+            if found is not None:
+                return found
     if provider_ref is None:
         return None
-    return session.scalars(of_provider.where(FiatPayment.provider_ref == provider_ref)).one_or_none()
+    found = session.scalars(of_provider.where(FiatPayment.provider_ref == provider_ref)).one_or_none()
+    if found is not None:
+        return found
+    left = select(FiatPayment).where(*was_asked, FiatAttempt.provider_ref == provider_ref)
+    return session.scalars(left.limit(1)).one_or_none()
+
+
+def lock_second(session: Session, payment_id: UUID, *, provider: str) -> FiatPayment | None:
+    """What this provider took of a payment that another one took too."""
+    return session.scalars(
+        select(FiatPayment)
+        .where(FiatPayment.duplicate_of == payment_id, FiatPayment.provider == provider)
+        .with_for_update(),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+
+
+def left(session: Session, payment: FiatPayment) -> Mapping[str, str | None]:
+    """Providers that were asked for its order, and that neither it nor a second payment is at; and their references."""
+    seconds = select(FiatPayment.provider).where(FiatPayment.duplicate_of == payment.id)
+    rows = session.execute(
+        select(FiatAttempt.provider, func.max(FiatAttempt.provider_ref))
+        .where(
+            FiatAttempt.payment_id == payment.id,
+            FiatAttempt.provider != payment.provider,
+            FiatAttempt.provider.not_in(seconds),
+        )
+        .group_by(FiatAttempt.provider)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def now(session: Session) -> datetime:
+    """By PostgreSQL's clock, which all processes share: for what is compared with what another process wrote."""
+    found: datetime = session.scalars(select(func.clock_timestamp())).one()
+    return found
 
 
 def uuid_of(reference: str | None) -> UUID | None:
@@ -150,11 +191,15 @@ def get_refund(session: Session, refund_id: UUID) -> FiatRefund | None:
     return session.get(FiatRefund, refund_id)
 
 
-def lock_refund(session: Session, refund_id: UUID) -> FiatRefund | None:
-    return session.scalars(
+def lock_refund(session: Session, refund_id: UUID) -> tuple[FiatPayment, FiatRefund] | None:
+    """Its payment first, then itself, and accounts only after both: as everywhere."""
+    payment_id = session.scalar(select(FiatRefund.payment_id).where(FiatRefund.id == refund_id))
+    payment = None if payment_id is None else lock(session, payment_id)
+    refund = session.scalars(
         select(FiatRefund).where(FiatRefund.id == refund_id).with_for_update(),
         execution_options={"populate_existing": True},
     ).one_or_none()
+    return None if payment is None or refund is None else (payment, refund)
 
 
 def refunds(session: Session, payment_id: UUID) -> Sequence[FiatRefund]:
@@ -187,6 +232,12 @@ def gateways(session: Session) -> Sequence[FiatGateway]:
     return session.scalars(select(FiatGateway).order_by(FiatGateway.name)).all()
 
 
+def tells_settlements(session: Session, provider: str | None) -> bool:
+    """Whether what it pays out can be held against its payments."""
+    found = session.scalar(select(FiatGateway.settlements).where(FiatGateway.name == provider))
+    return bool(found)
+
+
 # --- settlement ------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +266,16 @@ def unmatched(session: Session, provider: str, *, after: UUID, limit: int) -> Se
             FiatSettlementLine.id > after,
         )
         .order_by(FiatSettlementLine.id)
+        .limit(limit)
+    ).all()
+
+
+def unsettled(session: Session, provider: str, *, now: datetime, limit: int) -> Sequence[UUID]:
+    """Those that a settlement should have named by now, the one that has waited longest first."""
+    return session.scalars(
+        select(FiatPayment.id)
+        .where(FiatPayment.provider == provider, FiatPayment.settle_by <= now)
+        .order_by(FiatPayment.settle_by)
         .limit(limit)
     ).all()
 

@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 
 from config.assets import registry
 from core import clock
-from core.errors import InvariantError, NotFoundError
-from domain.fiat_payment import books, pace, queries
+from core.errors import InvariantError, NotFoundError, PermanentError
+from domain.fiat_payment import books, elsewhere, pace, queries
 from domain.fiat_payment.conversion import Credit, credit_of
 from domain.fiat_payment.history import move, note
-from domain.fiat_payment.holding import difference, explain_all, hold
+from domain.fiat_payment.holding import difference, excess, explain_all, hold
 from domain.fiat_payment.models import FiatPayment
+from domain.fiat_payment.settings import fiat_payment as settings
 from domain.fiat_payment.states import ORDERED, UNPAID, AttemptState, HoldReason, PaymentState, Source, Wait
 from ledger.errors import AccountClosedError, CeilingExceededError
 from providers.fiat.base import Order, OrderState
@@ -40,13 +41,21 @@ class _Said:
 
 
 def record(
-    session: Session, payment_id: UUID, order: Order, *, asked_at: datetime, source: str = Source.FIND
+    session: Session,
+    payment_id: UUID,
+    order: Order,
+    *,
+    asked_at: datetime,
+    source: str = Source.FIND,
+    provider: str | None = None,
 ) -> FiatPayment:
     """Take in what the provider says of the payment, and do what follows, in the caller's transaction.
 
     `asked_at`: when the question was asked, or when the webhook came. `source`: see `Source`; of a webhook only what
     grows is believed, and the provider is asked about the rest at once. Any order, any number of times: the same books.
-    Raises NotFoundError if there is no such payment, InvariantError if the order is another's.
+    `provider`: who said so; None: the one whose payment it is now. Returns the payment that took it in.
+    Raises NotFoundError if there is no such payment, InvariantError if the order is another's, PermanentError for
+    amounts that can't be.
     """
     payment = queries.lock(session, payment_id)
     if payment is None:
@@ -55,7 +64,14 @@ def record(
         raise InvariantError(f"{payment.subject} was told of the order {order.reference[:64]!r}")
     if payment.provider is None:
         raise InvariantError(f"{payment.subject} was told of an order that nobody asked for")
+    if min(order.paid_units, order.refunded_units, order.disputed_units, order.charged_back_units) < 0:
+        raise PermanentError(f"{payment.subject} was told of an amount below zero")
     now = clock.now()
+    if provider not in (None, payment.provider):
+        found = elsewhere.payment_of(session, payment, order, provider or "", now=now)
+        if found is None:
+            return payment
+        payment = found
     said = _Said(newest=payment.asked_at is None or asked_at >= payment.asked_at)
     before = payment.current
     _identify(session, payment, order, said)
@@ -85,8 +101,10 @@ def _identify(session: Session, payment: FiatPayment, order: Order, said: _Said)
     # It is there, so nobody needs to ask for it any more.
     payment.payer_sealed = None
     for attempt in queries.attempts(session, payment.id):
-        if attempt.provider == payment.provider and attempt.state in (AttemptState.ASKING, AttemptState.UNKNOWN):
-            attempt.state, attempt.answered_at = AttemptState.ACCEPTED, clock.now()
+        if attempt.provider == payment.provider:
+            attempt.provider_ref = payment.provider_ref
+            if attempt.state in (AttemptState.ASKING, AttemptState.UNKNOWN):
+                attempt.state, attempt.answered_at = AttemptState.ACCEPTED, clock.now()
 
 
 def _is_of_its_currency(session: Session, payment: FiatPayment, order: Order) -> bool:
@@ -104,7 +122,11 @@ def _is_of_its_currency(session: Session, payment: FiatPayment, order: Order) ->
 
 
 def _merge(session: Session, payment: FiatPayment, order: Order, said: _Said, *, now: datetime, hint: bool) -> None:
-    payment.paid_units = max(payment.paid_units, order.paid_units)
+    if order.paid_units > payment.paid_units:
+        payment.paid_units = order.paid_units
+        payment.paid_at = payment.paid_at or now
+        if queries.tells_settlements(session, payment.provider):
+            payment.settle_by = now + settings().settled_after
     if said.newest and order.fee_units is not None:
         payment.provider_fee_units = order.fee_units
     told = (order.refunded_units, order.disputed_units, order.charged_back_units)
@@ -114,6 +136,7 @@ def _merge(session: Session, payment: FiatPayment, order: Order, said: _Said, *,
         else:
             payment.refunded_units = max(payment.refunded_units, order.refunded_units)
             payment.next_look_at = now  # whether that still holds, the provider knows
+        excess(session, payment)
     if order.state is OrderState.PAID and not order.paid_units:
         difference(session, payment, HoldReason.AMOUNT, expected=str(payment.units), found="0")
         log.error("fiat_payment.paid_nothing", payment_id=str(payment.id))
@@ -194,6 +217,8 @@ def _judged(payment: FiatPayment) -> HoldReason | None:
     """Why what was paid is not what was asked for, unless a person said that it may be credited."""
     if payment.paid_units <= payment.released_units:
         return None
+    if payment.duplicate_of is not None:
+        return HoldReason.DUPLICATE
     if payment.paid_currency != payment.currency:
         return HoldReason.CURRENCY
     return HoldReason.AMOUNT if payment.paid_units != payment.units else None

@@ -151,6 +151,7 @@ class _Step:
     request: RefundRequest
     refund_ref: str | None
     asked_at: datetime
+    payment_id: UUID
     made_at: datetime
     """When the payment was."""
     is_new: bool
@@ -185,13 +186,15 @@ def refund(refund_id: UUID, gateways: Mapping[str, Gateway]) -> None:
 
 
 def _begin(session: Session, refund_id: UUID) -> _Step | None:
-    refund = queries.lock_refund(session, refund_id)
-    payment = None if refund is None else queries.get(session, refund.payment_id)
-    if refund is None or payment is None or refund.current not in (R.REQUESTED, R.ASKING, R.UNKNOWN):
+    found = queries.lock_refund(session, refund_id)
+    if found is None:
+        return None
+    payment, refund = found
+    if refund.current not in (R.REQUESTED, R.ASKING, R.UNKNOWN):
         return None
     if payment.provider is None or payment.provider_ref is None:
         raise InvariantError(f"{payment.subject} has a refund and no order")
-    now = clock.now()
+    now = queries.now(session)
     is_new = refund.current is R.REQUESTED
     if is_new:
         _move(refund, "ask", now=now)
@@ -203,6 +206,7 @@ def _begin(session: Session, refund_id: UUID) -> _Step | None:
         request=_request(payment, refund),
         refund_ref=refund.provider_ref,
         asked_at=refund.asked_at or now,
+        payment_id=payment.id,
         made_at=payment.created_at,
         is_new=is_new,
     )
@@ -220,10 +224,10 @@ def _request(payment: FiatPayment, refund: FiatRefund) -> RefundRequest:
 
 
 def _answer(session: Session, refund_id: UUID, answer: Refunded, provider: str) -> Standing:
-    refund = queries.lock_refund(session, refund_id)
-    if refund is None:
+    found = queries.lock_refund(session, refund_id)
+    if found is None:
         raise InvariantError(f"the refund {refund_id} is gone")
-    now = clock.now()
+    refund, now = found[1], queries.now(session)
     standing = answer.standing
     if standing is Standing.ACCEPTED and answer.refund is None:
         standing = Standing.UNKNOWN
@@ -249,20 +253,22 @@ def _answer(session: Session, refund_id: UUID, answer: Refunded, provider: str) 
 
 def _look_up(refund_id: UUID, gateway: Gateway, step: _Step) -> bool:
     """False: it is not there, and may be asked for again, as the provider makes none twice."""
-    now = clock.now()
+    with transaction() as session:
+        asked_at = queries.now(session)
     found = gateway.find_refund(step.request, refund_ref=step.refund_ref)
     with transaction() as session:
-        refund = queries.lock_refund(session, refund_id)
-        if refund is None or refund.current is not R.UNKNOWN:
+        locked = queries.lock_refund(session, refund_id)
+        if locked is None or locked[1].current is not R.UNKNOWN:
             return True
+        refund, now = locked[1], queries.now(session)
         if found is not None:
-            _take_in(session, refund, found, now=clock.now())
+            _take_in(session, refund, found, now=now)
             return True
-        is_late = now >= step.asked_at + settings().unknown_window
+        is_late = asked_at >= step.asked_at + settings().unknown_window
         if is_late and not gateway.abilities.refunds_once:
             log.error("fiat_payment.refund_unknown", refund_id=str(refund_id), provider=step.provider)
         elif is_late:
-            _move(refund, "not_found", now=clock.now())
+            _move(refund, "not_found", now=now)
             refund.lost = True
             return False
     raise OutcomeUnknownError(f"{step.provider} does not know the refund {refund_id} yet")
@@ -270,8 +276,8 @@ def _look_up(refund_id: UUID, gateway: Gateway, step: _Step) -> bool:
 
 def _ask_for_totals(gateway: Gateway, step: _Step) -> None:
     """What the refund does to the payment, at once instead of at the next look. If it can't be had now, then."""
-    asked_at = clock.now()
-    payment_id = UUID(step.request.order_reference)
+    with transaction() as session:
+        asked_at = queries.now(session)
     try:
         found = gateway.find(
             reference=step.request.order_reference, provider_ref=step.request.provider_ref, made_at=step.made_at
@@ -280,9 +286,9 @@ def _ask_for_totals(gateway: Gateway, step: _Step) -> None:
         found = None
     with transaction() as session:
         if found is not None:
-            record(session, payment_id, found, asked_at=asked_at, source=Source.FIND)
-        payment = queries.lock(session, payment_id)
-        if payment is not None and queries.open_refunds(session, payment_id):
+            record(session, step.payment_id, found, asked_at=asked_at, source=Source.FIND, provider=step.provider)
+        payment = queries.lock(session, step.payment_id)
+        if payment is not None and queries.open_refunds(session, step.payment_id):
             payment.looks, payment.next_look_at = 0, clock.now()
 
 
@@ -299,8 +305,8 @@ def look(payment_id: UUID, gateway: Gateway) -> None:
             continue
         with transaction() as session:
             locked = queries.lock_refund(session, refund.id)
-            if locked is not None and locked.current is R.PENDING:
-                _take_in(session, locked, found, now=clock.now())
+            if locked is not None and locked[1].current is R.PENDING:
+                _take_in(session, locked[1], found, now=queries.now(session))
 
 
 def _take_in(session: Session, refund: FiatRefund, found: Refund, *, now: datetime) -> None:
@@ -311,6 +317,34 @@ def _take_in(session: Session, refund: FiatRefund, found: Refund, *, now: dateti
         _fail(session, refund, now=now)
     else:
         _move(refund, _EVENTS[found.state], now=now)
+
+
+def end(session: Session, refund_id: UUID, *, was_made: bool, actor: str, reason: str) -> FiatRefund:
+    """Say what became of a refund of which its gateway says nothing, because a person has found out.
+
+    `was_made`: the payer has the money, or will. It stays held until the gateway's totals have it too, which are asked
+    for at once. If not, nobody asks for it any more and its money is the owner's. Raises NotFoundError, and
+    ConflictError where the gateway knows, or is being asked.
+    """
+    if not actor.strip() or not reason.strip():
+        raise InvalidRequestError("an end says who decided it and why", field="reason")
+    found = queries.lock_refund(session, refund_id)
+    if found is None:
+        raise NotFoundError(f"there is no refund {refund_id}")
+    payment, refund = found
+    if refund.current is not R.UNKNOWN:
+        raise ConflictError(f"the refund {refund_id} is {refund.state}: only of an unknown one a person says the end")
+    now = queries.now(session)
+    outcome = "made" if was_made else "not_made"
+    note(session, payment, "refund_ended", now=now, refund=str(refund_id), outcome=outcome, actor=actor, note=reason)
+    refund.why = f"{outcome}: {actor}: {reason}"[:WHY_LENGTH_MAX]
+    if was_made:
+        _move(refund, "finish", now=now)
+        payment.next_look_at = now
+    else:
+        _fail(session, refund, now=now)
+    session.flush()
+    return refund
 
 
 def _fail(session: Session, refund: FiatRefund, *, now: datetime) -> None:

@@ -20,6 +20,7 @@ from domain.fiat_payment.polling import look, poll
 from domain.fiat_payment.recording import record
 from domain.fiat_payment.recording import settle as follow
 from domain.fiat_payment.refunding import NewRefund, refund
+from domain.fiat_payment.refunding import end as end_refund
 from domain.fiat_payment.refunding import request as request_refund
 from domain.fiat_payment.settling import settle
 from domain.fiat_payment.states import HoldReason, PaymentState, RefundState, Source, Wait
@@ -40,9 +41,11 @@ __all__ = [
     "Wait",
     "create",
     "credentials_refused",
+    "end_refund",
     "figures",
     "find_payment",
     "get",
+    "get_refund",
     "history",
     "look",
     "order",
@@ -80,6 +83,10 @@ def history(session: Session, payment_id: UUID) -> Sequence[FiatPaymentEvent]:
 def refunds(session: Session, payment_id: UUID) -> Sequence[FiatRefund]:
     """Those that were asked for, oldest first."""
     return queries.refunds(session, payment_id)
+
+
+def get_refund(session: Session, refund_id: UUID) -> FiatRefund | None:
+    return queries.get_refund(session, refund_id)
 
 
 def page(

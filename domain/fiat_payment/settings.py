@@ -35,7 +35,9 @@ class FiatPaymentSettings(BaseSettings):
     late_watch: Duration = DAY
     """How long after its end a payment that was never paid is still asked about."""
     paid_watch: Duration = timedelta(days=120)
-    """How long a paid one is looked at daily: chargebacks come late."""
+    """How long a paid one is looked at, ever more seldom: chargebacks come late."""
+    quoted_for: Duration = timedelta(minutes=15)
+    """The longest that the payer of one at a quote has: so long the rate is promised, and we bear how it moves."""
     poll_limit: int = Field(default=500, ge=1, le=5_000)
     """Payments that one round of the poll asks for."""
     priorities: dict[str, int] = {}
@@ -50,6 +52,10 @@ class FiatPaymentSettings(BaseSettings):
     """AES-256, 64 hexadecimal digits: seals a payer's address for the moments until the order is made."""
     settled_within: Duration = timedelta(days=3)
     """How far back each day's settlement lines are read again."""
+    settled_after: Duration = timedelta(days=10)
+    """A payment that no settlement has named so long after it was paid is a break."""
+    house_tenant: str | None = Field(default=None, min_length=1)
+    """In whose books what gateways charge or change belongs that is of no payment. None: in nobody's, a break each."""
 
 
 @cache

@@ -53,6 +53,8 @@ class HoldReason(StrEnum):
     """The account to credit can't take it: it is closed, or has its most."""
     TOO_SMALL = "too_small"
     """What is left of it after our fee, or what it converts into, would be nothing."""
+    DUPLICATE = "duplicate"
+    """It is the second payment of one order: what another gateway took as well."""
 
 
 class Wait(StrEnum):
@@ -70,8 +72,13 @@ class AttemptState(StrEnum):
     REJECTED = "rejected"
     NOT_SENT = "not_sent"
     UNKNOWN = "unknown"
+    LEFT = "left"
+    """It may have an order. The money came to one of an earlier gateway, which is the payment's now."""
     LOST = "lost"
     """Unknown, and the provider knew none when its time was over. The same gateway is asked again, and no other."""
+
+
+MAY_BE_THERE = frozenset({AttemptState.ASKING, AttemptState.UNKNOWN, AttemptState.ACCEPTED})
 
 
 class RefundState(StrEnum):

@@ -128,6 +128,13 @@ CREATE TABLE quotes (
     CONSTRAINT ck_quotes_used CHECK ((used_at IS NULL) = (used_by IS NULL))
 );
 CREATE INDEX ix_quotes_unused ON quotes (expires_at) WHERE used_at IS NULL;
+CREATE FUNCTION quotes_keep_used() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a quote that was used is kept as it is' USING ERRCODE = 'restrict_violation';
+END
+$$;
+CREATE TRIGGER keep_used BEFORE UPDATE OR DELETE ON quotes
+    FOR EACH ROW WHEN (OLD.used_at IS NOT NULL) EXECUTE FUNCTION quotes_keep_used();
 """
 
 
@@ -138,6 +145,7 @@ def upgrade() -> None:
     op.execute(PRICES)
     # What was quoted is what both sides agreed to: only its use may be written.
     op.execute(QUOTES)
+    op.execute(close(["quotes_keep_used"]))
     op.execute(f"REVOKE UPDATE, TRUNCATE ON quotes FROM {APP_ROLE}")
     op.execute(f"GRANT UPDATE (used_at, used_by) ON quotes TO {APP_ROLE}")
     op.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON rate_changes FROM {APP_ROLE}")
@@ -146,6 +154,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("quotes", "rate_changes", "rate_pairs", "asset_prices"):
         op.execute(f"DROP TABLE {table}")
+    op.execute("DROP FUNCTION quotes_keep_used()")
     op.execute("DROP TRIGGER keep_cleared ON asset_rates")
     op.execute("DROP FUNCTION rates_keep_cleared()")
     op.execute("DROP FUNCTION rates_remove_old(timestamptz, integer)")

@@ -14,6 +14,7 @@ depends_on = None
 PAYMENTS = """
 CREATE TABLE fiat_payments (
     id uuid NOT NULL,
+    duplicate_of uuid,
     tenant text NOT NULL,
     account text NOT NULL,
     currency text NOT NULL,
@@ -49,6 +50,8 @@ CREATE TABLE fiat_payments (
     disputed_units numeric(38, 0) NOT NULL,
     charged_back_units numeric(38, 0) NOT NULL,
     asked_at timestamptz,
+    paid_at timestamptz,
+    settle_by timestamptz,
     state text NOT NULL,
     hold_reason text,
     waits_for text,
@@ -77,6 +80,7 @@ CREATE TABLE fiat_payments (
     next_look_at timestamptz,
     updated_at timestamptz NOT NULL,
     CONSTRAINT pk_fiat_payments PRIMARY KEY (id),
+    CONSTRAINT fk_fiat_payments_duplicate_of FOREIGN KEY(duplicate_of) REFERENCES fiat_payments (id),
     CONSTRAINT ck_fiat_payments_units CHECK (units > 0),
     CONSTRAINT ck_fiat_payments_totals
         CHECK (paid_units >= 0 AND refunded_units >= 0 AND disputed_units >= 0 AND charged_back_units >= 0),
@@ -87,10 +91,13 @@ CREATE INDEX ix_fiat_payments_due ON fiat_payments (next_look_at) WHERE next_loo
 CREATE INDEX ix_fiat_payments_account ON fiat_payments (tenant, account, id);
 CREATE INDEX ix_fiat_payments_held ON fiat_payments (id) WHERE hold_reason IS NOT NULL;
 CREATE INDEX ix_fiat_payments_live ON fiat_payments (state) WHERE state IN ('created', 'pending', 'paid', 'disputed');
+CREATE INDEX ix_fiat_payments_settle_by ON fiat_payments (provider, settle_by) WHERE settle_by IS NOT NULL;
 CREATE INDEX ix_fiat_payments_tenant ON fiat_payments (tenant, id);
 CREATE INDEX ix_fiat_payments_waiting ON fiat_payments (waits_since) WHERE waits_for IS NOT NULL;
 CREATE UNIQUE INDEX uq_fiat_payments_provider_ref ON fiat_payments (provider, provider_ref)
     WHERE provider_ref IS NOT NULL;
+CREATE UNIQUE INDEX uq_fiat_payments_duplicate_of ON fiat_payments (duplicate_of, provider)
+    WHERE duplicate_of IS NOT NULL;
 CREATE TABLE fiat_payment_events (
     id bigint GENERATED ALWAYS AS IDENTITY,
     payment_id uuid NOT NULL,
@@ -110,6 +117,7 @@ CREATE TABLE fiat_attempts (
     number integer NOT NULL,
     provider text NOT NULL,
     request_hash bytea NOT NULL,
+    provider_ref text,
     state text NOT NULL,
     why text,
     asked_at timestamptz NOT NULL,
@@ -118,6 +126,7 @@ CREATE TABLE fiat_attempts (
     CONSTRAINT fk_fiat_attempts_payment_id FOREIGN KEY(payment_id) REFERENCES fiat_payments (id)
 );
 CREATE INDEX ix_fiat_attempts_unknown ON fiat_attempts (asked_at) WHERE state IN ('asking', 'unknown');
+CREATE INDEX ix_fiat_attempts_provider_ref ON fiat_attempts (provider, provider_ref) WHERE provider_ref IS NOT NULL;
 CREATE UNIQUE INDEX uq_fiat_attempts_open ON fiat_attempts (payment_id)
     WHERE state IN ('asking', 'unknown', 'accepted');
 CREATE TABLE fiat_refunds (

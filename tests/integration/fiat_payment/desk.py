@@ -27,6 +27,7 @@ from tests.integration.fiat_payment.scripted import EUR, ScriptedGateway
 USER = "user:42:available"
 OWED = "user:42:owed"
 SHOP = "shop"
+_DATED = ("expires_at", "created_at", "next_look_at", "asked_at", "waits_since", "paid_at", "settle_by")
 
 
 @dataclass
@@ -107,9 +108,17 @@ class Desk:
     def look(self, payment_id: UUID) -> None:
         service.look(payment_id, self.gateways)
 
-    def record(self, payment_id: UUID, order: Order, *, at: datetime | None = None, source: str = "find") -> None:
+    def record(
+        self,
+        payment_id: UUID,
+        order: Order,
+        *,
+        at: datetime | None = None,
+        source: str = "find",
+        provider: str | None = None,
+    ) -> None:
         with transaction() as session:
-            service.record(session, payment_id, order, asked_at=at or clock.now(), source=source)
+            service.record(session, payment_id, order, asked_at=at or clock.now(), source=source, provider=provider)
 
     def pay(self, payment_id: UUID, units: int | None = None, **changes: Any) -> None:
         """The payer pays, and we are told."""
@@ -130,9 +139,9 @@ class Desk:
         """Let time pass for all payments: everything that is dated lies so much longer ago."""
         with transaction() as session:
             for table, columns in (
-                ("fiat_payments", ("expires_at", "created_at", "next_look_at", "asked_at", "waits_since")),
+                ("fiat_payments", _DATED),
                 ("fiat_attempts", ("asked_at",)),
-                ("fiat_refunds", ("asked_at",)),
+                ("fiat_refunds", ("asked_at", "updated_at")),
             ):
                 changes = ", ".join(f"{column} = {column} - :span" for column in columns)
                 session.execute(text(f"UPDATE {table} SET {changes}"), {"span": span})  # names of ours

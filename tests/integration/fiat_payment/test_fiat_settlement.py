@@ -65,7 +65,6 @@ def test_a_fee_that_only_the_settlement_tells_is_booked(desk: Desk) -> None:
         ({"units": 10_000, "currency": USD}, EUR),
         ({"units": -1, "kind": LineKind.REFUND}, "0 of this kind"),
         ({"units": 1, "kind": LineKind.CHARGEBACK_REVERSED}, "0 of this kind"),
-        ({"units": -300, "kind": LineKind.FEE}, "nothing: no payment is known to cost or bring this"),
         ({"units": 10_000, "reference": "nobody's"}, "no payment of this reference"),
     ],
 )

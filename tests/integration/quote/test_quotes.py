@@ -150,6 +150,16 @@ def test_what_was_promised_cannot_be_rewritten(database_url: str, statement: str
         session.execute(text(statement))
 
 
+@pytest.mark.parametrize("statement", ["DELETE FROM quotes", "UPDATE quotes SET used_at = NULL, used_by = NULL"])
+def test_a_quote_that_was_used_stays_as_it_is(database_url: str, statement: str) -> None:
+    used, other = quoted(), quoted()
+    consume(used.id)
+    with pytest.raises(DBAPIError, match="is kept as it is"), transaction() as session:
+        session.execute(text(statement))
+    with transaction() as session:
+        session.execute(text("DELETE FROM quotes WHERE id = :id"), {"id": other.id})  # nobody used that one
+
+
 @pytest.mark.parametrize("fixed", Fixed)
 def test_a_quote_is_booked_to_the_unit_in_one_journal(session: Session, fixed: Fixed) -> None:
     sync_assets(session)

@@ -78,6 +78,11 @@ class Payment:
     state: str = "pending"
     provider_ref: str | None = "pi_1"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    provider: str | None = "stripe"
+
+    @property
+    def reference(self) -> str:
+        return str(self.id)
 
 
 def is_in_transaction() -> bool:
@@ -121,6 +126,8 @@ class Payments:
                 return row
         return None
 
-    def record(self, session: Session, payment_id: UUID, order: Order, *, asked_at: datetime, source: str) -> None:
-        assert session.in_transaction()
+    def record(
+        self, session: Session, payment_id: UUID, order: Order, *, asked_at: datetime, source: str, provider: str
+    ) -> None:
+        assert session.in_transaction() and provider == "stripe"
         self.recorded.append((payment_id, order, asked_at, source))

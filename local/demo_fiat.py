@@ -45,7 +45,11 @@ class Stripe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # its input is closed, so it ends
+        try:
+            self._process.communicate(timeout=5)  # its input is closed, so it ends
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
 
     @property
     def facts(self) -> dict[str, Any]:

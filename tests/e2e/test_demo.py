@@ -22,6 +22,7 @@ def test_the_demo_ends_with_balanced_books_and_leaves_nothing_running(tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr + (log.read_text()[-8_000:] if log.exists() else "")
     assert "The books balance" in done.stdout
     assert "10 winners" in done.stdout
+    assert "3 webhooks, each sent twice" in done.stdout
     assert "8 deposits and 26 balances" in done.stdout
     left = subprocess.run(["pgrep", "-f", str(data)], capture_output=True, text=True, check=False).stdout.split()
     assert left == []

@@ -22,16 +22,17 @@ from tests.support.gateways.base import Double, told
 WITH_ORDER = ("pay", "fail", "expire", "refund_outside", "dispute", "charge_back", "win_dispute")
 ACTS = (*WITH_ORDER, "finish_refunds", "fail_refunds")
 LIMITS = (100, 99_999_999_99)
+SERVED = {kind.name: kind for kind in DOUBLES if len(GATEWAYS[kind.name][0].credentials) == len(kind.secrets) == 1}
+"""Those whose only credential is a key."""
 
 
 def environment(double: Double) -> dict[str, str]:
-    """What a deployment has this gateway by. Of providers whose one credential is a key."""
+    """What a deployment has this gateway by. Of `SERVED`."""
     settings, _ = GATEWAYS[double.name]
     prefix = settings.model_config.get("env_prefix", "")
-    named = {
-        f"{prefix}{name}".upper(): secret for name, secret in zip(settings.credentials, double.secrets, strict=True)
-    }
-    return named | {
+    [credential], [secret] = settings.credentials, double.secrets
+    return {
+        f"{prefix}{credential}".upper(): secret,
         f"{prefix}BASE_URL": double.url,
         f"{prefix}CURRENCIES": json.dumps(dict.fromkeys((double.currency, double.other_currency), LIMITS)),
         "WEBHOOK_SECRETS": json.dumps({double.name: [double.webhook_secret.decode()]}),
@@ -51,8 +52,11 @@ class Payers:
         if asked.method != "POST" or act not in ACTS or (act in WITH_ORDER) is not bool(reference):
             return told({"error": f"no such act: {asked.method} {url.path}"}, 404)
         with self._double.lock:
-            self._double.take()
-            getattr(self._double, act)(*([reference] if reference else []))
+            self._double.take()  # what nobody asked to be sent
+            try:
+                getattr(self._double, act)(*([reference] if reference else []))
+            except (KeyError, StopIteration):
+                return told({"error": f"no such order: {reference}"}, 404)
             sent = self._double.take()
         times = int(query.get("times", ["1"])[0])
         return told({"statuses": [one.post(to) for to in query.get("to", []) for one in sent * times]})
@@ -60,9 +64,8 @@ class Payers:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    kinds = {kind.name: kind for kind in DOUBLES}
-    parser.add_argument("provider", choices=sorted(kinds))
-    with kinds[parser.parse_args().provider]() as double, HttpServer(Payers(double).answer) as payers:
+    parser.add_argument("provider", choices=sorted(SERVED))
+    with SERVED[parser.parse_args().provider]() as double, HttpServer(Payers(double).answer) as payers:
         facts = {"environment": environment(double), "payer": f"http://127.0.0.1:{payers.port}"}
         print(json.dumps(facts), flush=True)
         sys.stdin.read()

@@ -380,7 +380,7 @@ def test_only_the_functions_write_holds(
         (f"UPDATE ledger_holds SET state = 'gone', settled_at = now() WHERE id = '{pending}'", "ck_ledger_holds_state"),
         ("UPDATE ledger_account_changes SET reason = ''", "kept for ever"),
         ("DELETE FROM ledger_account_changes", "kept for ever"),
-        ("TRUNCATE ledger_account_changes", "kept for ever"),
+        ("TRUNCATE ledger_account_changes CASCADE", "kept for ever"),
     )
     database = database_url.rsplit("/", 1)[1]
     for user, options in (("tallyrail_owner", ""), ("postgres", ""), ("tallyrail_login", f"-c role={APP_ROLE}")):

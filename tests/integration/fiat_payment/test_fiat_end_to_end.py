@@ -92,8 +92,8 @@ def app(fleet: Fleet, database_url: str) -> Iterator[App]:
             return job is not None and job.status == "succeeded"
 
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{url}/health"))
-        wait_until(is_refreshed)
+        wait_until(lambda: answers(f"{url}/health"), timeout=60)
+        wait_until(is_refreshed, timeout=60)
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=20) as http:
             yield App(http, double)
 
@@ -110,7 +110,7 @@ def test_what_was_paid_less_the_fee_is_there_once_and_what_goes_back_is_gone_onc
 
     app.double.upset(before_reply(paid_before_the_answer))
     first = app.asks()["id"]
-    assert early == ["credited"]
+    wait_until(lambda: early == ["credited"])
     assert app.balance() == UNITS - FEE
 
     second = app.asks()

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from config import settings
 from core.hot import settings as hot
 
+EXAMPLE = re.compile(r"^# ([A-Z_]+)=(.+)$", flags=re.MULTILINE)
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/configuration.md").read_text()
 ROWS = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \| [^|]* \|$", PAGE, flags=re.MULTILINE))
@@ -27,19 +28,24 @@ def modules() -> list[ModuleType]:
     return [settings, hot, *(importlib.import_module(name) for name in names)]
 
 
-def fields() -> dict[str, FieldInfo]:
-    """Every environment variable that we read. A class that others are made of reads none itself."""
-    classes = [
+def classes() -> list[type[BaseSettings]]:
+    """A class that others are made of reads nothing itself."""
+    found = [
         each
         for module in modules()
         for each in vars(module).values()
         if isinstance(each, type) and issubclass(each, BaseSettings) and each.__module__ == module.__name__
         if not each.__subclasses__()
     ]
-    assert classes
+    assert found
+    return found
+
+
+def fields() -> dict[str, FieldInfo]:
+    """Every environment variable that we read."""
     return {
         f"{each.model_config.get('env_prefix', '')}{name}".upper(): field
-        for each in classes
+        for each in classes()
         for name, field in each.model_fields.items()
     }
 
@@ -64,3 +70,16 @@ def test_the_page_gives_the_default_that_the_code_has(name: str) -> None:
     # Read as the environment would be read: 20 and PT20S are the same duration.
     kind: Any = settings.Duration if isinstance(default, timedelta) else type(default)
     assert TypeAdapter(kind).validate_python(match[1]) == default
+
+
+def test_the_example_shows_settings_that_there_are_with_values_that_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = dict(EXAMPLE.findall((ROOT / "deploy/settings.env.example").read_text()))
+    assert "PRICE_SOURCES" in shown and shown.keys() <= fields().keys()
+    for name, value in shown.items():
+        filled = value.replace("<openssl rand -hex 32>", "ab" * 32)
+        monkeypatch.setenv(name, re.sub("<[^>]*>", "given-by-them", filled))
+    for kind in classes():
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        if not any(field.is_required() for field in kind.model_fields.values()):
+            read = {f"{prefix}{name}".upper() for name in kind().model_fields_set}
+            assert {name for name in shown if name.removeprefix(prefix).lower() in kind.model_fields} <= read

@@ -228,7 +228,8 @@ class Gateway(Protocol):
     def find(self, *, reference: str, provider_ref: str | None, made_at: datetime) -> Order | None:
         """What the provider says of the order now. None: it certainly knows none.
 
-        `made_at`: about when it was asked for, as some look things up by day. Raises TransientError, PermanentError.
+        `made_at`: about when it was asked for, as some look things up by day. Raises TransientError, also while they
+        don't take our credentials, and PermanentError.
         """
 
     def refund(self, request: RefundRequest) -> Refunded:

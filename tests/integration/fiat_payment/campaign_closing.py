@@ -53,6 +53,8 @@ def closes(shop: Shop) -> None:
         _is_settled(shop)
         _the_books_agree(shop)
         _the_past_comes_again(shop)
+        with transaction() as session:
+            assert invariants.verify(session) == []
     finally:
         with transaction() as session:
             session.execute(
@@ -213,8 +215,6 @@ def _the_books_agree(shop: Shop) -> None:
     assert sum(shop.balance("house:fees", each) for each in both) == totals.spread
     assert sum(shop.balance("house:rounding", each) for each in both) == totals.remainder
     assert sum(shop.balance("clearing:fx", each) for each in both) == totals.cleared
-    with transaction() as session:
-        assert invariants.verify(session) == []
 
 
 def _owned(shop: Shop, asset: str) -> int:
@@ -284,7 +284,7 @@ def _the_past_comes_again(shop: Shop) -> None:
         return [shop.row(payment).journals for payment in shop.payments]
 
     before, in_bank = moved(), _paid_out(shop, shop.double.currency)
-    for receipt in shop.receipts[::3]:
+    for receipt in shop.receipts[::4]:
         shop.handle_again(receipt)
     for one in shop.lost:
         shop.deliver(one)

@@ -40,6 +40,7 @@ class AlchemyPayDouble(Double):
     webhook_secret = SECRET.encode()
     charges_back = False
     partial_refunds = False
+    gives_back = False
     tells_asked = False
 
     def __init__(self) -> None:

@@ -81,6 +81,8 @@ class Double(abc.ABC):
     webhook_secret: ClassVar[bytes]
     charges_back: ClassVar[bool] = True
     """`find` tells of disputes."""
+    gives_back: ClassVar[bool] = True
+    """It gives back what it is asked to."""
     refunds_fail: ClassVar[bool] = False
     """`fail_refunds` is there."""
     partial_refunds: ClassVar[bool] = True

@@ -6,6 +6,11 @@ from uuid import uuid4
 
 import pytest
 
+from core.db import transaction
+from core.errors import OutcomeUnknownError
+from domain.fiat_payment import service
+from domain.fiat_payment.service import NewRefund
+from providers.fiat.base import Standing
 from tests.integration.cli.conftest import Cli
 from tests.integration.fiat_payment.conftest import books
 from tests.integration.fiat_payment.desk import Desk, spend
@@ -51,6 +56,23 @@ def test_a_refund_is_planned_then_asked_for(desk: Desk, cli: Cli) -> None:
     assert job.args == {"refund_id": made["id"]}
     assert (made["state"], made["actor"]) == ("requested", "ada")
     assert "sent twice" in cli("fiat", "show", payment).stdout
+
+
+def test_a_refund_that_nobody_knows_of_is_ended_by_a_person(desk: Desk, cli: Cli) -> None:
+    payment = desk.ordered(10_000)
+    desk.pay(payment)
+    desk.gateway.refund_answers, desk.gateway.makes_unknown = [Standing.UNKNOWN], False
+    with transaction() as session:
+        new = NewRefund(payment_id=payment, units=4_000, reason="sent twice", actor="ann")
+        refund = service.request_refund(session, new).id
+    with pytest.raises(OutcomeUnknownError):
+        service.refund(refund, desk.gateways)
+    asked = ("fiat", "end-refund", refund, "--outcome", "not-made", "--reason", "they looked")
+    assert "was not-made" in cli(*asked).stdout
+    assert desk.refund_of(refund).state == "unknown"
+    assert "the owner's again" in cli(*asked, "--commit").stdout
+    assert desk.refund_of(refund).state == "failed"
+    cli(*asked, "--commit", status=1)
 
 
 def test_a_look_can_be_asked_for(desk: Desk, cli: Cli) -> None:

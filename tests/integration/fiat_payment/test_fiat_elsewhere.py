@@ -124,14 +124,15 @@ def test_an_order_that_is_there_after_all_keeps_others_from_being_made(two: Desk
     two.order_again(payment)
     assert two.payment(payment).provider == "bravo"
     two.record(payment, order_at_acme(two, payment), provider="acme")
-    two.order(payment)
     assert (two.payment(payment).provider, two.state(payment)) == ("acme", S.PENDING)
+    two.order(payment)
     assert [gateway.created for gateway in two.gateways.values()] == [[], []]
 
 
-def test_an_answer_that_comes_after_the_payment_went_elsewhere_is_not_its_own(two: Desk) -> None:
+@pytest.mark.parametrize("answer", [Standing.ACCEPTED, Standing.UNKNOWN])
+def test_an_answer_that_comes_after_the_payment_went_elsewhere_is_not_its_own(two: Desk, answer: Standing) -> None:
     """Bravo is being asked when acme's money comes in."""
-    two.gateways["acme"].answers = [Standing.NOT_SENT]
+    two.gateways["acme"].answers, two.gateways["bravo"].answers = [Standing.NOT_SENT], [answer]
     payment = two.create(10_000)
     paid = order_at_acme(two, payment, OrderState.PAID, paid_units=10_000)
     two.gateways["bravo"].before_answer = lambda _: two.record(payment, paid, provider="acme")

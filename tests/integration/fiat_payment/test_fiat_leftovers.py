@@ -177,6 +177,9 @@ def test_a_refund_that_a_person_says_was_made_stays_held_until_the_totals_have_i
     desk: Desk, paid: UUID, lost: UUID
 ) -> None:
     end(lost, was_made=True)
+    due = desk.payment(paid).next_look_at
+    assert due is not None
+    assert due <= clock.now()
     desk.look(paid)
     assert (desk.refund_of(lost).current, held()) == (RefundState.DONE, 4_000)
     desk.gateway.tell(str(paid), refunded_units=4_000)

@@ -19,7 +19,7 @@ setup: ## Make .venv, or bring it up to date; nothing to do takes no time
 up: setup ## The whole platform on this machine, until Ctrl-C
 	@.venv/bin/tallyrail up
 
-demo: setup ## Real deposits on a real chain, checked to the last unit (ARGS=--keep leaves it up)
+demo: setup ## Deposits on a real chain, packets and a card payment, checked to the last unit (ARGS=--keep leaves it up)
 	@$(RUN) -m local.demo $(ARGS)
 
 test: setup ## All tests but the long campaigns

@@ -166,7 +166,7 @@ class Double(abc.ABC):
 
     @abc.abstractmethod
     def refund_outside(self, reference: str, units: int | None = None) -> None:
-        """Somebody refunds it in the provider's dashboard. None: what is left."""
+        """Somebody refunds it in the provider's dashboard. None: what is left, and no more is taken."""
 
     @abc.abstractmethod
     def finish_refunds(self) -> None:

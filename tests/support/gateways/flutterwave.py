@@ -100,8 +100,9 @@ class FlutterwaveDouble(DecimalDouble):
         with self.lock:
             row = self._last(reference)
             assert row is not None
-            refund = self._refund(row, self._left(row) if units is None else units, "Dashboard")
-            self._refund_hook(refund)
+            left = self._left(row)
+            if left:
+                self._refund_hook(self._refund(row, left if units is None else min(units, left), "Dashboard"))
 
     def finish_refunds(self) -> None:
         with self.lock:

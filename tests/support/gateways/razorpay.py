@@ -92,7 +92,8 @@ class RazorpayDouble(Double):
         with self.lock:
             payment = self._paid(reference)
             left = payment["amount"] - payment["amount_refunded"]
-            self._refund(payment, {"amount": left if units is None else units})
+            if left:
+                self._refund(payment, {"amount": left if units is None else min(units, left)})
 
     def finish_refunds(self) -> None:
         self._end_refunds("processed")

@@ -91,7 +91,9 @@ class StripeDouble(Double):
     def refund_outside(self, reference: str, units: int | None = None) -> None:
         with self.lock:
             charge = self._charge_of(reference)
-            self._refund(charge, charge["amount"] - charge["amount_refunded"] if units is None else units, {})
+            left = charge["amount"] - charge["amount_refunded"]
+            if left:
+                self._refund(charge, left if units is None else min(units, left), {})
 
     def finish_refunds(self) -> None:
         with self.lock:

@@ -94,7 +94,8 @@ class UnlimitDouble(DecimalDouble):
         with self.lock:
             payment = self._of(reference)
             left = self._left(payment)
-            self._refund_callback(self._refund(payment, left if units is None else units, "Dashboard"))
+            if left:
+                self._refund_callback(self._refund(payment, left if units is None else min(units, left), "Dashboard"))
 
     def finish_refunds(self) -> None:
         self._finish_all("COMPLETED")

@@ -1,0 +1,7 @@
+"""Doubles of payout providers over real HTTP. The conformance suite runs over all of them."""
+
+from tests.support.payouts.base import Double
+from tests.support.payouts.flutterwave import FlutterwaveDouble
+
+DOUBLES: list[type[Double]] = [FlutterwaveDouble]
+"""One for each line of providers.payout.registry.PROVIDERS."""

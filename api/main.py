@@ -21,6 +21,7 @@ from api.routes import (
     accounts,
     addresses,
     batches,
+    beneficiaries,
     bets,
     chains,
     deposits,
@@ -116,7 +117,7 @@ def create_app() -> FastAPI:
     app.put_in_front()
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
-    money = (rates.router, quotes.router, fiat_payments.router)
+    money = (rates.router, quotes.router, fiat_payments.router, beneficiaries.router, beneficiaries.banks)
     games = (packets.router, bets.router, bets.players, fairness.router, described.router())
     work = (deposits.router, addresses.router, batches.router, chains.router, jobs.router)
     for router in (*work, *ledger, *money, *games):

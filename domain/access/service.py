@@ -53,6 +53,8 @@ class Scope(StrEnum):
     FAIRNESS_WRITE = "fairness:write"
     FIAT_PAYMENTS_READ = "fiat_payments:read"
     FIAT_PAYMENTS_WRITE = "fiat_payments:write"
+    BENEFICIARIES_READ = "beneficiaries:read"
+    BENEFICIARIES_WRITE = "beneficiaries:write"
     QUOTES_WRITE = "quotes:write"
     RATES_READ = "rates:read"
 

@@ -39,6 +39,8 @@ class Beneficiary(Base):
     """See providers.payout.base.Kind."""
     chain: Mapped[str | None]
     """Of an address: which chain's, in CAIP-2."""
+    bank: Mapped[str | None]
+    """Its bank in the bank lists; of an IFSC its first four letters. By itself it identifies nobody."""
     fingerprint: Mapped[str]
     """HMAC-SHA256 of the destination: the same for the same one, whoever names it, and tells nothing of it."""
     sealed: Mapped[bytes] = mapped_column(LargeBinary)

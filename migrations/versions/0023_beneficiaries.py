@@ -18,6 +18,7 @@ CREATE TABLE beneficiaries (
     account text NOT NULL,
     kind text NOT NULL,
     chain text,
+    bank text,
     fingerprint text NOT NULL,
     sealed bytea NOT NULL,
     sealed_by text NOT NULL,

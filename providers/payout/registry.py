@@ -9,10 +9,11 @@ from types import MappingProxyType
 from core.errors import PermanentError, TransientError
 from providers.payout import settings
 from providers.payout.base import PayoutProvider
-from providers.payout.settings import FlutterwavePayoutSettings, ProviderSettings
+from providers.payout.settings import FlutterwavePayoutSettings, ProviderSettings, RazorpayxPayoutSettings
 
 PROVIDERS: Mapping[str, tuple[type[ProviderSettings], str]] = {
     "flutterwave": (FlutterwavePayoutSettings, "providers.payout.flutterwave:FlutterwavePayouts"),
+    "razorpayx": (RazorpayxPayoutSettings, "providers.payout.razorpayx:RazorpayxPayouts"),
 }
 """Name -> its settings, and the module and class that is made of them."""
 

@@ -14,6 +14,7 @@ _SCHEMES = MappingProxyType(
             flutterwave.V3,
             flutterwave.V4,
             razorpay.SCHEME,
+            razorpay.X,
             stripe.SCHEME,
             unlimit.SCHEME,
         )

@@ -4,7 +4,7 @@ Vectors from outside, each with its source:
 - stripe: the official library (stripe-python, installed) signs and verifies beside ours.
 - razorpay: the text, secret and signature of test_verify_payment_signature in razorpay-python's
   tests/test_client_utility.py, which checks payments and webhooks by the same function.
-- HMAC-SHA256 in hex and in base64 (razorpay, flutterwave_v4): RFC 4231, test cases 2 and 4.
+- HMAC-SHA256 in hex and in base64 (razorpay, razorpayx, flutterwave_v4): RFC 4231, test cases 2 and 4.
 - SHA-512 in hex (unlimit): FIPS 180's examples `abc` and the one of 896 bits, cut into body and secret.
 
 No vector from outside exists for flutterwave (equality with the secret) and alchemy_pay (their page shows neither a
@@ -93,6 +93,11 @@ VECTORS = {
         "razorpay", b"\xcd" * 50,
         {"x-razorpay-signature": "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"},
         bytes(range(1, 26)), "x-razorpay-signature",
+    ),
+    "razorpayx, RFC 4231": Vector(
+        "razorpayx", b"what do ya want for nothing?",
+        {"x-razorpay-signature": "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+        b"Jefe", "x-razorpay-signature",
     ),
     "unlimit, FIPS 180": Vector(
         "unlimit", b"ab",

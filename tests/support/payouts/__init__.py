@@ -2,6 +2,7 @@
 
 from tests.support.payouts.base import Double
 from tests.support.payouts.flutterwave import FlutterwaveDouble
+from tests.support.payouts.razorpayx import RazorpayxDouble
 
-DOUBLES: list[type[Double]] = [FlutterwaveDouble]
+DOUBLES: list[type[Double]] = [FlutterwaveDouble, RazorpayxDouble]
 """One for each line of providers.payout.registry.PROVIDERS."""

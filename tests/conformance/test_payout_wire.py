@@ -1,0 +1,253 @@
+"""Payout providers one by one: what each is sent, and what its words and codes mean."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from core.errors import PermanentError, TransientError
+from providers.payout import flutterwave_wire, razorpayx_wire
+from providers.payout.base import Refusal, RemittanceState, Standing
+from tests.conformance.payout_lab import find, now, rejected, sent
+from tests.support.payouts.base import NUBAN, Double, refusing
+from tests.support.payouts.flutterwave import FAILURES, FlutterwaveDouble
+from tests.support.payouts.razorpayx import ACCOUNT, RazorpayxDouble
+
+S, R = RemittanceState, Refusal
+
+
+@pytest.fixture
+def flutterwave() -> Iterator[FlutterwaveDouble]:
+    with FlutterwaveDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def razorpayx() -> Iterator[RazorpayxDouble]:
+    with RazorpayxDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def reference() -> str:
+    return str(uuid4())
+
+
+def body(double: Double) -> Any:
+    return json.loads(next(asked.body for asked in reversed(double.traffic.asked) if double.moves(asked)))
+
+
+# --- Flutterwave ------------------------------------------------------------------------------------------------------
+
+
+def test_a_transfer_is_asked_for_as_documented(flutterwave: FlutterwaveDouble, reference: str) -> None:
+    sent(flutterwave, flutterwave.provider(), reference, units=5_500_05)
+    assert body(flutterwave) == {
+        "account_bank": "044",
+        "account_number": NUBAN.number,
+        "amount": 5500.05,
+        "currency": "NGN",
+        "debit_currency": "NGN",
+        "narration": "Withdrawal 4711",
+        "reference": reference,
+        "beneficiary_name": NUBAN.holder,
+    }
+    raw = flutterwave.traffic.asked[-1].body
+    assert b'"amount":5500.05,' in raw, "digit by digit, not as a float"
+
+
+def test_half_a_kobo_of_a_fee_is_rounded_up(flutterwave: FlutterwaveDouble, reference: str) -> None:
+    assert sent(flutterwave, flutterwave.provider(), reference).fee_units == 2_688
+    assert [flutterwave_wire.fee_units(each, "iso4217:NGN") for each in ("26.875", "10.75", 45, 0)] == [
+        2_688, 1_075, 4_500, 0,
+    ]  # fmt: skip
+    assert flutterwave_wire.balance_units("253125.827", "iso4217:NGN") == 25_312_582
+    junks: list[Any] = ["NaN", "1e400", "-1", True, None, "x", {}]
+    for junk in junks:
+        with pytest.raises(PermanentError):
+            flutterwave_wire.fee_units(junk, "iso4217:NGN")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        *((words, refusal) for refusal, words in FAILURES.items()),
+        ("DISBURSE FAILED: wallet currently restricted. please contact administrator", R.PROVIDER),
+        ("Please enable IP Whitelisting to access this service", R.PROVIDER),
+        ("Insufficient balance in your wallet", R.FUNDS),
+        ("INS001", R.FUNDS),
+        ("INV001", R.DESTINATION),
+        ("BNK001", R.PROVIDER),
+        ("Account resolve failed", R.DESTINATION),
+        ("Sorry, that account number is invalid, please check and try again", R.DESTINATION),
+        ("DISBURSE FAILED: undefined", None),
+        ("", None),
+    ],
+)
+def test_what_its_words_mean(words: str, meant: Refusal | None) -> None:
+    for unknown in (R.REQUEST, R.PROVIDER):
+        assert flutterwave_wire.refusal(words, unknown) is (meant or unknown)
+
+
+@pytest.mark.parametrize(
+    "words", ["Payout with this ref already exists", "DUP001", "Duplicate reference", "reference must be unique"]
+)
+def test_a_reference_that_exists_is_never_refused(flutterwave: FlutterwaveDouble, words: str, reference: str) -> None:
+    """In whatever words: none is found yet, so nobody knows."""
+    flutterwave.upset(refusing(400, {"status": "error", "message": words, "data": None}))
+    assert flutterwave.provider().send(flutterwave.request(reference)).standing is Standing.UNKNOWN
+
+
+def test_a_list_that_is_not_narrowed_is_read_whole(flutterwave: FlutterwaveDouble, reference: str) -> None:
+    """Should they not take the parameter `reference`: another's transfer is never ours."""
+    provider = flutterwave.provider()
+    made = sent(flutterwave, provider, reference)
+    for _ in range(12):
+        sent(flutterwave, provider, str(uuid4()))
+
+    def unnarrowed(asked: Any, forward: Any) -> Any:
+        return forward(replace(asked, path=asked.path.replace("reference=", "ignored=")))
+
+    flutterwave.upset(unnarrowed, times=100, when=lambda asked: asked.method == "GET")
+    assert find(provider, reference) == made
+    assert find(provider, str(uuid4())) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(400, "Account resolve failed"), (400, "could not be validated. Please try again"), (500, "oops")],
+)
+def test_a_bank_that_does_not_answer_has_not_said_that_there_is_no_account(
+    flutterwave: FlutterwaveDouble, status: int, words: str
+) -> None:
+    flutterwave.upset(refusing(status, {"status": "error", "message": words}), when=lambda _: True)
+    with pytest.raises(TransientError):
+        flutterwave.provider().holder(NUBAN)
+
+
+def test_older_webhooks_are_read_too(flutterwave: FlutterwaveDouble) -> None:
+    told = json.dumps({"event.type": "Transfer", "transfer": {"id": 570, "reference": "r-1", "status": "FAILED"}})
+    (notice,) = flutterwave.provider().notices(told.encode(), {})
+    assert (notice.reference, notice.remittance) == ("r-1", None)
+
+
+# --- RazorpayX --------------------------------------------------------------------------------------------------------
+
+
+def test_a_payout_to_a_upi_id_is_asked_for_as_documented(razorpayx: RazorpayxDouble, reference: str) -> None:
+    long = "A narration that is longer than their banks take"
+    sent(razorpayx, razorpayx.provider(), reference, narration=long)
+    upi = razorpayx.destinations[0]
+    contact = {"name": upi.holder, "type": "customer"}
+    assert body(razorpayx) == {
+        "account_number": ACCOUNT,
+        "amount": razorpayx.units,
+        "currency": "INR",
+        "mode": "UPI",
+        "purpose": "payout",
+        "fund_account": {"account_type": "vpa", "vpa": {"address": upi.number}, "contact": contact},
+        "queue_if_low_balance": False,
+        "reference_id": reference,
+        "narration": long[:30],
+    }
+    assert razorpayx.traffic.asked[-1].headers["X-Payout-Idempotency"] == reference
+
+
+@pytest.mark.parametrize(("units", "mode"), [(1_00, "IMPS"), (500_000_00, "IMPS"), (500_000_01, "NEFT")])
+def test_a_bank_account_gets_it_as_fast_as_its_amount_allows(
+    razorpayx: RazorpayxDouble, units: int, mode: str, reference: str
+) -> None:
+    RazorpayxDouble.units_max, before = 900_000_00, RazorpayxDouble.units_max
+    try:
+        bank = replace(razorpayx.destinations[1], holder=None)
+        sent(razorpayx, razorpayx.provider(), reference, destination=bank, units=units)
+    finally:
+        RazorpayxDouble.units_max = before
+    asked = body(razorpayx)
+    assert asked["mode"] == mode
+    account = {"name": "Beneficiary", "ifsc": "HDFC0000053", "account_number": bank.number}
+    assert asked["fund_account"]["bank_account"] == account
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("queued", S.PENDING), ("pending", S.PENDING), ("scheduled", S.PENDING), ("processing", S.PENDING),
+        ("processed", S.PAID), ("reversed", S.RETURNED), ("failed", S.FAILED), ("cancelled", S.FAILED),
+        ("rejected", S.FAILED),
+    ],
+)  # fmt: skip
+def test_its_states_are_ours(razorpayx: RazorpayxDouble, status: str, state: RemittanceState, reference: str) -> None:
+    made = sent(razorpayx, razorpayx.provider(), reference)
+    razorpayx.payouts[made.provider_ref] |= {"status": status, "status_details": None}
+    found = find(razorpayx.provider(), reference)
+    assert found is not None
+    over = state in {S.FAILED, S.RETURNED}
+    meant = (R.REQUEST if status in {"cancelled", "rejected"} else R.PROVIDER) if over else None
+    assert (found.state, found.refusal, found.why) == (state, meant, status if over else None)
+    assert found.fee_units == (0 if state is S.RETURNED else razorpayx.fee(0)), "a reversal gives the fees back"
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        ({"description": "Transactions from this IP are not allowed. Contact support for help."}, R.PROVIDER),
+        ({"description": "Your account does not have enough balance to carry out the payout operation."}, R.FUNDS),
+        ({"description": "The amount must be atleast INR 1.00", "field": "amount"}, R.LIMIT),
+        ({"description": "Invalid", "field": "fund_account.bank_account.ifsc"}, R.DESTINATION),
+        ({"description": "The IFSC code is invalid"}, R.DESTINATION),
+        ({"description": "no", "reason": "insufficient_funds"}, R.FUNDS),
+        ({"description": "The account number field is required", "field": "account_number"}, R.REQUEST),
+        ({"description": "Idempotency key is missing. Include idempotency header and key in the request."}, R.REQUEST),
+        ({}, R.REQUEST),
+    ],
+)
+def test_what_its_refusals_mean(
+    razorpayx: RazorpayxDouble, error: dict[str, str], meant: Refusal, reference: str
+) -> None:
+    razorpayx.upset(refusing(400, {"error": {"code": "BAD_REQUEST_ERROR", **error}}))
+    said = razorpayx.provider().send(razorpayx.request(reference))
+    assert rejected(said) is meant
+    assert str(said.why).startswith("400: BAD_REQUEST_ERROR")
+    assert not error or error["description"] not in str(said.why)
+
+
+def test_another_body_under_its_key_proves_that_there_is_one(razorpayx: RazorpayxDouble, reference: str) -> None:
+    description = "Different request body sent for the same Idempotency Header."
+    razorpayx.upset(refusing(400, {"error": {"code": "BAD_REQUEST_ERROR", "description": description}}))
+    assert razorpayx.provider().send(razorpayx.request(reference)).standing is Standing.UNKNOWN
+
+
+def test_every_reason_means_one_thing() -> None:
+    assert {R.DESTINATION, R.FUNDS, R.LIMIT, R.PROVIDER} == set(razorpayx_wire.REASONS.values())
+    assert "payout_processed" not in razorpayx_wire.REASONS
+
+
+def test_the_balance_is_that_of_our_account(razorpayx: RazorpayxDouble) -> None:
+    assert razorpayx.provider().balance("iso4217:INR") == razorpayx.balance_units
+    with pytest.raises(PermanentError):
+        razorpayx.provider().balance("iso4217:USD")
+
+
+def test_a_payout_of_the_dashboard_is_not_ours(razorpayx: RazorpayxDouble, reference: str) -> None:
+    sent(razorpayx, razorpayx.provider(), reference)
+    razorpayx.pay(reference)
+    (webhook,) = razorpayx.take()
+    by_hand = webhook.body.replace(f'"{reference}"'.encode(), b"null")
+    assert razorpayx.provider().notices(by_hand, {}) == ()
+    other = webhook.body.replace(b'"event": "payout.processed"', b'"event": "transaction.created"')
+    assert razorpayx.provider().notices(other, {}) == ()
+
+
+def test_a_reversal_gives_back_the_fee_too(razorpayx: RazorpayxDouble, reference: str) -> None:
+    provider = razorpayx.provider()
+    sent(razorpayx, provider, reference)
+    razorpayx.give_back(reference)
+    lines = list(provider.statement(now() - timedelta(seconds=5), now() + timedelta(seconds=5)))
+    assert sorted((line.units, line.fee_units) for line in lines) == [
+        (-razorpayx.units - 590, 590), (razorpayx.units + 590, -590),
+    ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Whose account it is: a provider is asked, with no transaction open, and what it says decides."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -76,7 +77,7 @@ def _without(destination: Destination, provider: str, error: Exception) -> Trans
     words = f"{provider} did not tell the holder: {error}"
     for secret in filter(None, (destination.number, destination.holder)):
         for spelled in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret)):
-            words = words.replace(spelled, "...")
+            words = re.sub(re.escape(spelled), "...", words, flags=re.IGNORECASE)
     return TransientError(words, retry_after=getattr(error, "retry_after", None))
 
 

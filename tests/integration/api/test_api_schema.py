@@ -259,6 +259,8 @@ def environment(
 ) -> Iterator[None]:
     """Everything configured and nothing away, so that 5xx is a fault. For the API, which is asked for after it."""
     monkeypatch.setenv("FAIRNESS_KEYS", json.dumps(["0c" * 32]))
+    monkeypatch.setenv("VAULT_KEYS", json.dumps(["0d" * 32]))
+    monkeypatch.setenv("VAULT_FINGERPRINT_KEY", "0e" * 32)
     monkeypatch.setenv("WEBHOOK_SECRETS", json.dumps({"stripe": ["whsec_this_is_no_secret"]}))
     configuration.reload()
     webhook.cache_clear()

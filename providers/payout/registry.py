@@ -9,11 +9,17 @@ from types import MappingProxyType
 from core.errors import PermanentError, TransientError
 from providers.payout import settings
 from providers.payout.base import PayoutProvider
-from providers.payout.settings import FlutterwavePayoutSettings, ProviderSettings, RazorpayxPayoutSettings
+from providers.payout.settings import (
+    FlutterwavePayoutSettings,
+    ProviderSettings,
+    RazorpayxPayoutSettings,
+    StripePayoutSettings,
+)
 
 PROVIDERS: Mapping[str, tuple[type[ProviderSettings], str]] = {
     "flutterwave": (FlutterwavePayoutSettings, "providers.payout.flutterwave:FlutterwavePayouts"),
     "razorpayx": (RazorpayxPayoutSettings, "providers.payout.razorpayx:RazorpayxPayouts"),
+    "stripe": (StripePayoutSettings, "providers.payout.stripe:StripePayouts"),
 }
 """Name -> its settings, and the module and class that is made of them."""
 

@@ -177,14 +177,22 @@ def test_a_provider_that_is_away_has_done_nothing(double: Double, reference: str
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_refusals_say_what_to_do_next(double: Double, provider: PayoutProvider, reference: str) -> None:
-    assert rejected(provider.send(double.request(reference, units=double.units_max + 100))) is Refusal.LIMIT
+def test_refusals_say_what_to_do_next(double: Double, provider: PayoutProvider) -> None:
+    """Each of an attempt of its own: a provider may repeat its refusal whenever it sees that reference again."""
+
+    def refused(**changes: Any) -> Refusal:
+        return rejected(provider.send(double.request(references.pop(), **changes)))
+
+    references = [str(uuid4()) for _ in range(3)]
+    all_of_them = list(references)
+    assert refused(units=double.units_max + 100) is Refusal.LIMIT
     double.closed.add(double.destinations[0].number)
-    assert rejected(provider.send(double.request(reference))) is Refusal.DESTINATION
+    assert refused() is Refusal.DESTINATION
     double.closed.clear()
     double.balance_units = double.units - 1
-    assert rejected(provider.send(double.request(reference))) is Refusal.FUNDS
-    assert (double.accepted(reference), double.balance_units) == (0, double.units - 1)
+    assert refused() is Refusal.FUNDS
+    assert [double.accepted(each) for each in all_of_them] == [0, 0, 0]
+    assert double.balance_units == double.units - 1
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -1,21 +1,25 @@
 """Payout providers one by one: what each is sent, and what its words and codes mean."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import uuid4
 
 import pytest
 
 from core.errors import PermanentError, TransientError
 from providers.payout import flutterwave_wire, razorpayx_wire
-from providers.payout.base import Refusal, RemittanceState, Standing
+from providers.payout.base import Refusal, RemittanceState, Standing, StatementKind
 from tests.conformance.payout_lab import find, now, rejected, sent
 from tests.support.payouts.base import NUBAN, Double, refusing
 from tests.support.payouts.flutterwave import FAILURES, FlutterwaveDouble
 from tests.support.payouts.razorpayx import ACCOUNT, RazorpayxDouble
+from tests.support.payouts.stripe import ACCOUNT as CONNECTED
+from tests.support.payouts.stripe import KEY, StripeDouble
 
 S, R = RemittanceState, Refusal
 
@@ -29,6 +33,12 @@ def flutterwave() -> Iterator[FlutterwaveDouble]:
 @pytest.fixture
 def razorpayx() -> Iterator[RazorpayxDouble]:
     with RazorpayxDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def stripe() -> Iterator[StripeDouble]:
+    with StripeDouble() as double:
         yield double
 
 
@@ -251,3 +261,103 @@ def test_a_reversal_gives_back_the_fee_too(razorpayx: RazorpayxDouble, reference
     assert sorted((line.units, line.fee_units) for line in lines) == [
         (-razorpayx.units - 590, 590), (razorpayx.units + 590, -590),
     ]  # fmt: skip
+
+
+# --- Stripe -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_transfer_to_an_account_is_asked_for_as_documented(stripe: StripeDouble, reference: str) -> None:
+    sent(stripe, stripe.provider(), reference)
+    asked = stripe.traffic.asked[-1]
+    assert {name: values[0] for name, values in parse_qs(asked.body.decode()).items()} == {
+        "amount": "12500",
+        "currency": "usd",
+        "destination": CONNECTED,
+        "description": "Withdrawal 4711",
+        "transfer_group": reference,
+        "metadata[reference]": reference,
+        "metadata[purpose]": "payout",
+        "expand[0]": "balance_transaction",
+    }
+    headers = {name.lower(): value for name, value in asked.headers.items()}
+    assert (headers["idempotency-key"], headers["authorization"]) == (reference, f"Bearer {KEY}")
+    assert not [name for name in headers if name.startswith("x-stripe")]
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        ({"code": "balance_insufficient"}, R.FUNDS),
+        ({"code": "amount_too_large", "param": "amount"}, R.LIMIT),
+        ({"code": "resource_missing", "param": "destination"}, R.DESTINATION),
+        ({"code": "insufficient_capabilities_for_transfer"}, R.DESTINATION),
+        ({"code": "transfers_not_allowed"}, R.PROVIDER),
+        ({"code": "resource_missing", "param": "source_transaction"}, R.REQUEST),
+        ({"code": "pondered"}, R.REQUEST),
+        ({}, R.REQUEST),
+    ],
+)
+def test_what_its_codes_mean(stripe: StripeDouble, error: dict[str, str], meant: Refusal, reference: str) -> None:
+    stripe.upset(refusing(400, {"error": {"type": "invalid_request_error", "message": "no", **error}}))
+    said = stripe.provider().send(stripe.request(reference))
+    assert rejected(said) is meant
+    assert said.why == ": ".join(["400", error.get("code", "invalid_request_error"), *list(error.values())[1:]])
+
+
+def test_a_refusal_is_repeated_as_long_as_its_key_lives(stripe: StripeDouble, reference: str) -> None:
+    """So that what was refused is asked for again under another reference, or not at all."""
+    balance, stripe.balance_units = stripe.balance_units, 0
+    assert rejected(stripe.provider().send(stripe.request(reference))) is R.FUNDS
+    stripe.balance_units = balance
+    assert rejected(stripe.provider().send(stripe.request(reference))) is R.FUNDS
+    assert stripe.accepted(reference) == 0
+    sent(stripe, stripe.provider(), str(uuid4()))
+
+
+def test_an_answer_500_that_is_kept_is_never_a_proof(stripe: StripeDouble, reference: str) -> None:
+    """/error-low-level: it is indeterminate, and what was asked for may be made later."""
+    provider, stripe.jammed = stripe.provider(), True
+    assert [provider.send(stripe.request(reference)).standing for _ in range(2)] == [Standing.UNKNOWN] * 2
+    assert (find(provider, reference), provider.abilities.absent_after) == (None, None)
+    stripe.mend()
+    assert provider.send(stripe.request(reference)).standing is Standing.UNKNOWN, "the key has the 500 still"
+    assert (find(provider, reference) is not None, stripe.accepted(reference)) == (True, 1)
+
+
+def test_an_old_spelling_of_a_pause(stripe: StripeDouble, reference: str) -> None:
+    stripe.upset(refusing(400, {"error": {"type": "invalid_request_error", "code": "rate_limit"}}))
+    assert stripe.provider().send(stripe.request(reference)).standing is Standing.NOT_SENT
+
+
+def test_what_is_partly_reversed_is_still_paid(stripe: StripeDouble, reference: str) -> None:
+    sent(stripe, stripe.provider(), reference)
+    stripe.reverse(reference, 100)
+    found = find(stripe.provider(), reference)
+    assert found is not None
+    assert (found.state, found.units, found.why) == (S.PAID, stripe.units, "partly_reversed")
+    stripe.reverse(reference, stripe.units - 100)
+    found = find(stripe.provider(), reference)
+    assert found is not None
+    assert (found.state, found.why) == (S.RETURNED, "reversed")
+
+
+@pytest.mark.parametrize("kind", ["payout.paid", "payout.failed", "charge.succeeded", "transfer_group.odd"])
+def test_events_of_others_are_about_nothing_of_ours(stripe: StripeDouble, kind: str) -> None:
+    row = {"id": "po_1", "object": "payout", "metadata": {"reference": "r-1"}}
+    assert stripe.provider().notices(json.dumps({"type": kind, "data": {"object": row}}).encode(), {}) == ()
+    by_hand = json.dumps({"type": "transfer.created", "data": {"object": {"id": "tr_1", "metadata": {}}}})
+    assert stripe.provider().notices(by_hand.encode(), {}) == ()
+
+
+def test_lines_of_charges_and_of_our_own_payouts_belong_to_no_payout(stripe: StripeDouble, reference: str) -> None:
+    provider = stripe.provider()
+    sent(stripe, provider, reference)
+    stripe._book(500, "charge", {"id": "ch_1", "object": "charge", "metadata": {"reference": "an-order"}})
+    stripe._book(-900, "payout", {"id": "po_1", "object": "payout", "metadata": {}})
+    stripe._book(-3, "stripe_fee", {"id": "fee_1", "object": "fee"})
+    lines: dict[StatementKind, list[tuple[str | None, int]]] = defaultdict(list)
+    for line in provider.statement(now() - timedelta(seconds=5), now() + timedelta(seconds=5)):
+        lines[line.kind].append((line.reference, line.units))
+    assert lines[StatementKind.PAYOUT] == [(reference, -stripe.units)]
+    assert sorted(lines[StatementKind.OTHER], key=str) == [(None, -900), (None, 500)]
+    assert lines[StatementKind.FEE] == [(None, -3)]

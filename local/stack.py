@@ -159,7 +159,7 @@ class Stack:
         )
 
     def _kept_keys(self) -> dict[str, str]:
-        """Keys that stay with the data: without them no seed of the last run is drawn from, and no destination is paid."""
+        """Keys that stay with the data: without them no seed of the last run is drawn from and no destination paid."""
 
         def key(name: str) -> str:
             return hashlib.sha256(secret_file(self.data_dir / name).encode()).hexdigest()

@@ -38,6 +38,7 @@ class Payout(Base):
         Index("ix_payouts_tenant", "tenant", "id"),
         Index("ix_payouts_account", "tenant", "account", "id"),
         Index("ix_payouts_beneficiary", "beneficiary_id", "id"),
+        Index("ix_payouts_sealed_by", "destination_sealed_by", "id"),
         Index("ix_payouts_batch", "batch_id", "id", postgresql_where=text("batch_id IS NOT NULL")),
         Index("ix_payouts_due", "next_look_at", postgresql_where=text("next_look_at IS NOT NULL")),
         Index(
@@ -74,6 +75,9 @@ class Payout(Base):
     beneficiary_id: Mapped[UUID]
     destination_kind: Mapped[str]
     destination_sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    """As JSON, encrypted for this row alone: domain.payout.sealing."""
+    destination_sealed_by: Mapped[str]
+    """The key's id."""
     destination_fingerprint: Mapped[str]
     """The same for the same destination, whoever names it; tells nothing of it."""
     destination_masked: Mapped[str]

@@ -29,6 +29,7 @@ CREATE TABLE payouts (
     beneficiary_id uuid NOT NULL,
     destination_kind text NOT NULL,
     destination_sealed bytea NOT NULL,
+    destination_sealed_by text NOT NULL,
     destination_fingerprint text NOT NULL,
     destination_masked text NOT NULL,
     narration text NOT NULL,
@@ -82,6 +83,7 @@ CREATE INDEX ix_payouts_beneficiary ON payouts (beneficiary_id, id);
 CREATE INDEX ix_payouts_due ON payouts (next_look_at) WHERE next_look_at IS NOT NULL;
 CREATE INDEX ix_payouts_expiring ON payouts (approve_until) WHERE state = 'awaiting_approval';
 CREATE INDEX ix_payouts_open ON payouts (state, id) WHERE state IN ('held', 'awaiting_approval', 'approved', 'submitting', 'submitted', 'unknown', 'frozen');
+CREATE INDEX ix_payouts_sealed_by ON payouts (destination_sealed_by, id);
 CREATE INDEX ix_payouts_tenant ON payouts (tenant, id);
 CREATE INDEX ix_payouts_unknown ON payouts (unknown_since) WHERE unknown_since IS NOT NULL;
 CREATE TABLE payout_events (
@@ -253,8 +255,11 @@ TABLES = (
 
 def upgrade() -> None:
     op.execute(PAYOUTS)
+    # Who approves is a person, and a key says whose it is.
+    op.execute("ALTER TABLE api_keys ADD COLUMN person text")
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE api_keys DROP COLUMN person")
     for table in reversed(TABLES):
         op.execute(f"DROP TABLE {table}")

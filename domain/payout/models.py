@@ -349,6 +349,8 @@ class PayoutProviderRow(Base):
     failed_at: Mapped[datetime | None]
     stopped_by: Mapped[str | None]
     """A person who said that nothing is sent there until somebody says otherwise."""
+    stopped_at: Mapped[datetime | None]
+    stopped_reason: Mapped[str | None]
     seen_at: Mapped[datetime]
 
 

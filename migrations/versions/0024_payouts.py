@@ -200,6 +200,8 @@ CREATE TABLE payout_providers (
     failures integer NOT NULL,
     failed_at timestamptz,
     stopped_by text,
+    stopped_at timestamptz,
+    stopped_reason text,
     seen_at timestamptz NOT NULL,
     CONSTRAINT pk_payout_providers PRIMARY KEY (name)
 );

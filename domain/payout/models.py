@@ -128,6 +128,8 @@ class Payout(Base):
     """How many journals were booked after the begin: each has its number in its reference."""
     short_units: Mapped[int] = mapped_column(UnitsType, default=0)
     """Of `asset`: what its owner no longer had when a payout that had failed turned out to be paid, and owes."""
+    suspended_units: Mapped[int] = mapped_column(UnitsType, default=0)
+    """Of `asset`: what came back to an account that takes nothing any more, and lies in `suspense:payouts`."""
 
     # Where it is.
     provider: Mapped[str | None]
@@ -205,7 +207,7 @@ class PayoutAttempt(Base):
     number: Mapped[int] = mapped_column(Integer)
     provider: Mapped[str]
     request_hash: Mapped[bytes] = mapped_column(LargeBinary)
-    """SHA-256 of what is asked. Sent again, it must be the same."""
+    """HMAC-SHA256 of what is asked, by the vault's key. Sent again, it must be the same."""
     state: Mapped[str] = mapped_column(default=AttemptState.ASKING)
     lost: Mapped[bool] = mapped_column(default=False)
     """It was sent again after a try of which nobody knew: that one of them is refused proves nothing of the other."""
@@ -219,6 +221,8 @@ class PayoutAttempt(Base):
     answered_at: Mapped[datetime | None]
     asked_at: Mapped[datetime | None]
     """When the question was asked whose answer is the newest that we have."""
+    extra_journal_id: Mapped[UUID | None]
+    """Of what this one paid beside the payout, which another paid or nobody wanted any more."""
 
     @property
     def current(self) -> AttemptState:

@@ -62,6 +62,7 @@ CREATE TABLE payouts (
     paid_journal_id uuid,
     settled integer NOT NULL,
     short_units numeric(38, 0) NOT NULL,
+    suspended_units numeric(38, 0) NOT NULL,
     provider text,
     provider_ref text,
     provider_fee_units numeric(38, 0) NOT NULL,
@@ -116,6 +117,7 @@ CREATE TABLE payout_attempts (
     last_sent_at timestamptz NOT NULL,
     answered_at timestamptz,
     asked_at timestamptz,
+    extra_journal_id uuid,
     CONSTRAINT pk_payout_attempts PRIMARY KEY (id),
     CONSTRAINT uq_payout_attempts_payout_id_number UNIQUE (payout_id, number),
     CONSTRAINT fk_payout_attempts_payout_id FOREIGN KEY(payout_id) REFERENCES payouts (id)

@@ -135,7 +135,7 @@ def _add(
         ),
         chain=asked.chain,
         label=asked.label,
-        actor=f"key:{caller.key_id}",
+        actor=caller.actor,
     )
     row, _ = book.get_or_add(session, new)
     return _views(session, [row])[0], True
@@ -191,7 +191,7 @@ def remove_beneficiary(
 ) -> Response:
     """What it was is deleted; payouts to it have their own copy and go on. Removing twice is once."""
     with db.transaction() as session:
-        row = book.remove(session, beneficiary_id, tenant=caller.tenant, actor=f"key:{caller.key_id}")
+        row = book.remove(session, beneficiary_id, tenant=caller.tenant, actor=caller.actor)
         [view] = _views(session, [row])
     return json_response(view)
 

@@ -20,7 +20,7 @@ from providers.payout.base import Destination, Kind, PayoutProvider
 log = structlog.stdlib.get_logger(__name__)
 
 ACTOR = "beneficiary"
-BY_CHECKS = frozenset({Kind.BANK_IN})
+BY_CHECKS = frozenset({Kind.BANK_IN, Kind.UPI})
 """Kinds that are verified without an enquiry where no provider here makes any."""
 NO_ACCOUNT, HOLDER_DIFFERS = "no_such_account", "holder_differs"
 ASK_AGAIN = timedelta(minutes=10)
@@ -55,17 +55,21 @@ def verify(beneficiary_id: UUID, providers: Mapping[str, PayoutProvider]) -> Non
 
 
 def _ask(destination: Destination, providers: Mapping[str, PayoutProvider]) -> _Told | None:
-    """What the first provider says that answers. None: none of them can be asked that. Raises TransientError."""
+    """What the first provider says that answers. None: none of them tells holders of that kind.
+
+    Raises TransientError if those that should tell don't, be it for their credentials: then it isn't for want of one
+    that a destination is taken by its checks.
+    """
     failed: TransientError | None = None
     for name, provider in sorted(providers.items()):
         if destination.kind not in provider.abilities.enquires:
             continue
         try:
             return _Told(name, provider.holder(destination))
-        except TransientError as error:
-            failed = failed or _without(destination, name, error)
-        except PermanentError as error:
-            log.warning("beneficiary.not_told", provider=name, error=str(_without(destination, name, error)))
+        except (TransientError, PermanentError) as error:
+            spoken = _without(destination, name, error)
+            log.warning("beneficiary.not_told", provider=name, error=str(spoken))
+            failed = failed or spoken
     if failed is not None:
         # Neither it nor its cause is chained: where the account stands in a URL, it stands in their words.
         raise failed from None

@@ -17,6 +17,7 @@ from core.vault import VaultOffError
 from domain.beneficiary import service
 from domain.beneficiary.service import BeneficiaryState as S
 from providers.payout.base import Destination, Kind
+from tasks import vault as nightly
 from tests.integration.beneficiary.conftest import NEW_KEY, OLD_KEY, UseKeys
 from tests.integration.beneficiary.desk import ADA, HDFC, IBAN, SHOP, UPI, USER, add, enquiries, events, new, read
 from tests.integration.beneficiary.scripted import BANKS, ScriptedProvider, away
@@ -178,6 +179,19 @@ def test_entries_are_sealed_anew_in_batches_and_what_can_t_be_opened_holds_up_no
     vault_keys(NEW_KEY)
     with transaction() as session:
         assert service.take(session, kept[0], tenant=SHOP).destination == Destination(**ADA)  # type: ignore[arg-type]
+
+
+def test_by_night_everything_is_sealed_anew_where_there_is_a_vault(
+    vault_keys: UseKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add()
+    vault_keys(NEW_KEY, OLD_KEY)
+    nightly.reseal()
+    with transaction() as session:
+        assert service.count_by_key(session) == {vault.current(): 1}
+    monkeypatch.delenv("VAULT_KEYS")
+    settings.reload()
+    nightly.reseal()  # nothing to do, and no dead letter
 
 
 # --- banks -----------------------------------------------------------------------------------------------------------

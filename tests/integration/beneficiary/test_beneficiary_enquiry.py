@@ -10,6 +10,7 @@ from domain.beneficiary.service import BeneficiaryState as S
 from providers.payout.base import Destination, Kind
 from tests.integration.beneficiary.desk import ADA, HDFC, IBAN, UPI, add, enquiries, events, read, verify
 from tests.integration.beneficiary.scripted import ScriptedProvider, away, not_asked
+from tests.support.payouts.flutterwave import FlutterwaveDouble
 
 pytestmark = pytest.mark.usefixtures("vault_keys")
 HERS = {"0123456785": "OBI ADA CHIOMA", "ada.obi@okaxis": "MISS ADA OBI"}
@@ -24,6 +25,20 @@ def test_the_holder_that_was_given_is_the_one_that_is_told() -> None:
     assert events(row.id)[-1] == ("verify", "verified", "provider:acme")
     assert verify(row.id, acme).updated_at == row.updated_at and len(acme.asked) == 1  # once
     assert verify(add(**UPI), acme).current is S.VERIFIED
+
+
+def test_a_provider_is_asked_over_http() -> None:
+    with FlutterwaveDouble() as double:
+        provider = double.provider()
+        service.refresh({"flutterwave": provider})
+        with transaction() as session:
+            assert service.banks(session, Kind.BANK_NG).names["058"] == "GTBank"
+        double.holders["0123456785"] = "OBI, ADA CHIOMA"
+        beneficiary, none = add(), add(account="user:7:available", number="0690000032", bank_code="044")
+        for each in (beneficiary, none):
+            service.verify(each, {"flutterwave": provider})
+    assert (read(beneficiary).state, read(beneficiary).verified_by) == ("verified", "flutterwave")
+    assert read(none).failure == "no_such_account"
 
 
 def test_another_s_account_and_none_are_refused() -> None:
@@ -59,16 +74,20 @@ def test_no_transaction_is_open_while_a_provider_is_asked() -> None:
     assert verify(add(), ScriptedProvider(holders=HERS, before_answer=is_idle)).current is S.VERIFIED
 
 
-def test_where_nobody_tells_indian_accounts_go_by_their_checks_and_others_wait() -> None:
+def test_where_nobody_tells_indian_destinations_go_by_their_checks_and_others_wait() -> None:
     silent = ScriptedProvider(enquires=frozenset())
-    row = verify(add(**HDFC), silent)
-    assert (row.current, row.holder_matches, row.verified_by, silent.asked) == (S.VERIFIED, None, None, [])
-    for beneficiary in (add(), add(**UPI)):
-        with pytest.raises(TransientError, match="waits for one, or for a person"):
-            service.verify(beneficiary, {"acme": silent})
-        assert read(beneficiary).current is S.PENDING
+    for beneficiary in (add(**HDFC), add(**UPI)):
+        row = verify(beneficiary, silent)
+        assert (row.current, row.holder_matches, row.verified_by, silent.asked) == (S.VERIFIED, None, None, [])
+    waiting = add()
+    with pytest.raises(TransientError, match="waits for one, or for a person"):
+        service.verify(waiting, {"acme": silent})
+    assert read(waiting).current is S.PENDING
     told = add(account="user:7:available", **HDFC)
-    asked = verify(told, ScriptedProvider(enquires=frozenset({Kind.BANK_IN})))
+    telling = ScriptedProvider(enquires=frozenset({Kind.BANK_IN}), fails=[not_asked()])
+    with pytest.raises(TransientError, match="may make no enquiries"):  # that is no reason to go by the checks
+        service.verify(told, {"acme": telling})
+    asked = verify(told, telling)
     assert asked.failure == "no_such_account"
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 import structlog
@@ -37,6 +38,7 @@ __all__ = [
     "Taken",
     "banks",
     "count_by_key",
+    "entry_of",
     "get",
     "get_or_add",
     "history",
@@ -113,6 +115,23 @@ def get_or_add(session: Session, new: NewBeneficiary) -> tuple[Beneficiary, bool
         if added is not None:
             return added, True
     raise TransientError("the entry was added and removed at this moment: ask again")
+
+
+class Wanted(Protocol):
+    """A destination that a payout's request brings along."""
+
+    @property
+    def destination(self) -> Destination: ...
+    @property
+    def chain(self) -> str | None: ...
+
+
+def entry_of(session: Session, wanted: Wanted, /, *, tenant: str, account: str, actor: str) -> UUID:
+    """The id of its entry in that book, added if need be. Raises what `get_or_add` raises."""
+    new = NewBeneficiary(
+        tenant=tenant, account=account, destination=wanted.destination, chain=wanted.chain, actor=actor
+    )
+    return get_or_add(session, new)[0].id
 
 
 def _label(label: str, destination: Destination) -> str:

@@ -31,6 +31,8 @@ def test_a_destination_is_one_entry_of_a_book_however_it_is_spelled(vault_keys: 
     vault_keys(NEW_KEY, OLD_KEY)
     assert add() == first  # recognised, though another key seals now
     assert (read(first).label, len(enquiries())) == ("Mum", 1)
+    with transaction() as session:
+        assert service.entry_of(session, new(), tenant=SHOP, account=USER, actor="key:2") == first
     assert len({first, add(account="user:43:available"), add(tenant="casino"), add(bank_code="305"), add(**UPI)}) == 5
     prints = {read(each).fingerprint for each in (first, add(account="user:43:available"), add(tenant="casino"))}
     assert len(prints) == 1  # the same place, whoever names it

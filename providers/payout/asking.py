@@ -3,8 +3,9 @@
 connect errors, full pools, 429                 NOT_SENT   it did not get there
 timeouts, 5xx, 408, 409, 3xx, unreadable 2xx    UNKNOWN    it may have been made
 401, 403                                        REJECTED   nobody was let in: PROVIDER
-400, 402, 404, 405, 413, 415, 422               REJECTED   if no payout is found under our reference, and the
-                                                           refusal doesn't say that there is one: then UNKNOWN
+400, 402, 404, 405, 413, 415, 422               REJECTED   if no payout is found under our reference, and unless
+                                                           they say that there is one, or speak of trouble of
+                                                           their own, or aren't the provider's: then UNKNOWN
 other 4xx                                       UNKNOWN    424 and whatever servers in between make up
 
 That a refusal is looked into costs one read in a rare case. A refusal may be the answer to a repeat of ours.
@@ -49,9 +50,9 @@ def sent(
 
 
 def judged(
-    error: RefusedError, *, taken: bool, find: Callable[[], Remittance | None], refusal: Refusal, why: str
+    error: RefusedError, *, unsure: bool, find: Callable[[], Remittance | None], refusal: Refusal, why: str
 ) -> Sent:
-    """Of a refusal. `taken`: it says that our reference is known there. `refusal`: what it means if nothing is."""
+    """Of a refusal. `unsure`: by its own words it is no proof. `refusal`: what it means if it is one."""
     status = error.reply.status
     if status in NOT_LET_IN:
         return rejected(Refusal.PROVIDER, why)
@@ -61,7 +62,7 @@ def judged(
         return Sent(standing=Standing.UNKNOWN, why=why)
     if known is not None:
         return Sent(standing=Standing.ACCEPTED, remittance=known)
-    if taken or status not in PROOF:
+    if unsure or status not in PROOF:
         return Sent(standing=Standing.UNKNOWN, why=why)
     return rejected(refusal, why)
 

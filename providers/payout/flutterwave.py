@@ -89,7 +89,7 @@ class FlutterwavePayouts:
         words = _words(error)
         return asking.judged(
             error,
-            taken=wire.taken(words),
+            unsure=not words or wire.taken(words) or wire.vague(words),
             find=lambda: self._listed(reference),
             refusal=wire.refusal(words, Refusal.REQUEST),
             why=f"{error.reply.status}: {wire.phrase(words)}",
@@ -196,4 +196,6 @@ def _data(answer: Any) -> Any:
 
 
 def _words(error: RefusedError) -> str:
-    return str(fields.error(error).get("message") or "")
+    """Empty, if it isn't they who refuse."""
+    said = fields.error(error)
+    return str(said.get("message") or "") if said.get("status") == "error" else ""

@@ -26,6 +26,7 @@ _MEANINGS: tuple[tuple[Refusal, re.Pattern[str]], ...] = (
 )
 """In this order: words of Flutterwave, of its samples and as others report them. It has no codes."""
 _TAKEN = re.compile(r"already exist|duplicate|dup001|already (been )?used|must be unique")
+_VAGUE = re.compile(r"try again|timed? ?out|could not be completed|error occur|fatal error|unavailable|processing")
 _NO_ACCOUNT = re.compile(r"account number is invalid|invalid account|account does not exist|account not found|inv001")
 
 
@@ -79,6 +80,11 @@ def phrase(words: str) -> str:
 def taken(words: str) -> bool:
     """Whether a refusal says that the reference is known."""
     return _TAKEN.search(words.lower()) is not None
+
+
+def vague(words: str) -> bool:
+    """Whether a refusal speaks of trouble that may have come after the transfer was made."""
+    return _VAGUE.search(words.lower()) is not None
 
 
 def no_account(words: str) -> bool:

@@ -87,7 +87,7 @@ class RazorpayxPayouts:
         said = wire.error(error)
         return asking.judged(
             error,
-            taken=wire.taken(said),
+            unsure=not said or wire.taken(said) or wire.vague(said),
             find=lambda: self._listed(reference),
             refusal=wire.refusal(said),
             why=asking.why(error, said.get("code"), said.get("reason"), said.get("field")),

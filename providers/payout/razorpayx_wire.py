@@ -63,13 +63,15 @@ REASONS = {
 """`status_details.reason` of failed and reversed payouts."""
 
 _WORDS: tuple[tuple[Refusal, re.Pattern[str]], ...] = (
-    (Refusal.PROVIDER, re.compile(r"from this ip|not enabled|not activated|trouble completing")),
+    (Refusal.PROVIDER, re.compile(r"from this ip|not enabled|not activated")),
     (Refusal.FUNDS, re.compile(r"enough balance|insufficient|low balance")),
     (Refusal.LIMIT, re.compile(r"amount (must|should|exceeds?|cannot|is)|at ?least|maximum|minimum|limit")),
     (Refusal.DESTINATION, re.compile(r"ifsc|vpa|upi id|beneficiary|fund account|bank account")),
 )
 """Of refused requests, whose reason mostly is `input_validation_failed`. In this order."""
 _TAKEN = "different request body"
+_TROUBLE = "trouble completing"
+_THEIRS = frozenset({"SERVER_ERROR", "GATEWAY_ERROR"})
 
 
 def body(request: PayoutRequest, account: str, imps_max: int) -> dict[str, Any]:
@@ -137,6 +139,11 @@ def error(refused: RefusedError) -> Json:
 def taken(said: Json) -> bool:
     """Whether a refusal says that the key was used, with another body."""
     return _TAKEN in _description(said)
+
+
+def vague(said: Json) -> bool:
+    """Whether it is trouble of theirs, which by errors/x is to be repeated under the same key."""
+    return said.get("code") in _THEIRS or _TROUBLE in _description(said)
 
 
 def refusal(said: Json) -> Refusal:

@@ -62,6 +62,8 @@ REFUSALS = {
     **dict.fromkeys(["api_key_expired", "platform_api_key_expired", "transfers_not_allowed"], Refusal.PROVIDER),
 }  # fmt: skip
 """Error codes. Whatever is wrong with the parameter `destination` is so with the destination."""
+UNSURE = frozenset({"idempotency_error", "api_error", None})
+"""Types of errors: the key was used with other parameters, trouble of theirs, and not their error at all."""
 _LINES = {
     "transfer": StatementKind.PAYOUT,
     "transfer_cancel": StatementKind.RETURN,
@@ -131,7 +133,7 @@ class StripePayouts:
             return Sent(standing=Standing.NOT_SENT, why=why)
         return asking.judged(
             error,
-            taken=said.get("type") == "idempotency_error",
+            unsure=said.get("type") in UNSURE,
             find=lambda: self._listed(reference),
             refusal=_refusal(said),
             why=why,

@@ -1,5 +1,6 @@
 """What every payout provider must do, over its double: real HTTP, its wire format, what goes wrong on demand."""
 
+import random
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -90,6 +91,14 @@ def test_another_payout_is_never_taken_for_ours(double: Double, provider: Payout
         find(provider, reference, other.provider_ref)
 
 
+def test_what_is_not_shown_by_its_name_is_looked_for_by_ours(
+    double: Double, provider: PayoutProvider, reference: str
+) -> None:
+    made = sent(double, provider, reference)
+    assert find(provider, reference, "0123456789") == made
+    assert find(provider, str(uuid4()), "0123456789") is None
+
+
 @unknown
 def test_a_payout_of_unknown_outcome_is_said_to_be_and_found(double: Double, fault: Fault, reference: str) -> None:
     double.upset(fault)
@@ -174,6 +183,45 @@ def test_a_provider_that_is_away_has_done_nothing(double: Double, reference: str
     assert double.accepted(reference) == 0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_who_keeps_to_what_it_can_do_never_pays_twice(double: Double, seed: int) -> None:
+    """Whatever goes wrong: within `key_window` the same is sent again until somebody knows, or it stays unknown."""
+    chance = random.Random(seed)
+    faults = [
+        then_says(500), then_says(400), then_says(424), then_hangs_up, faulty.dies, faulty.html, faulty.hangs_up,
+        faulty.saying(500), faulty.saying(429), faulty.saying(403), None, None,
+    ]  # fmt: skip
+    provider = double.provider()
+    window = provider.abilities.key_window or timedelta(days=365)
+    ended: dict[str, Standing] = {}
+    for _ in range(12):
+        mine, age, standing, lost = str(uuid4()), timedelta(0), Standing.UNKNOWN, False
+        while age < window and standing in {Standing.UNKNOWN, Standing.NOT_SENT}:
+            fault = chance.choice(faults)
+            if fault is not None:
+                double.upset(fault)
+            double.hidden = chance.choice([0, 0, 1, 2])
+            standing = provider.send(double.request(mine)).standing
+            if standing is Standing.REJECTED and lost:  # it says nothing of what was sent before
+                standing = Standing.UNKNOWN
+            lost = lost or standing is Standing.UNKNOWN
+            if standing is Standing.UNKNOWN and find(provider, mine) is not None:
+                standing = Standing.ACCEPTED
+            step = window * chance.random() / 4
+            age += step
+            double.age(step)
+            double.calm()
+        double.hidden = 0
+        ended[mine] = standing
+    assert double.twice() == []
+    for mine, standing in ended.items():
+        made = double.accepted(mine) == 1
+        assert (find(provider, mine) is not None) == made
+        assert made or standing is not Standing.ACCEPTED
+        assert not made or standing is not Standing.REJECTED
+    assert Standing.ACCEPTED in ended.values()
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -211,17 +259,21 @@ def test_a_refusal_in_words_that_nobody_knows_stops(
     double: Double, provider: PayoutProvider, status: int, reference: str
 ) -> None:
     """The request was wrong, and it isn't said how: neither another try nor an end of the payout follows from it."""
-    double.upset(refusing(status, {"message": "pondered", "error": {"code": "PONDERED", "description": "pondered"}}))
+    error = {"code": "PONDERED", "type": "pondered", "description": "pondered"}
+    double.upset(refusing(status, {"status": "error", "message": "pondered", "error": error}))
     assert rejected(provider.send(double.request(reference))) is Refusal.REQUEST
 
 
 def test_a_refusal_is_no_proof_where_the_payout_is_there(
     double: Double, provider: PayoutProvider, reference: str
 ) -> None:
-    """A server in front that repeats our request, and hands on what the second one was told."""
+    """A server in front that repeats our request, and hands on what the second one was told, or words of its own."""
     double.upset(then_says(400))
     said = provider.send(double.request(reference))
     assert (said.standing, said.remittance) == (Standing.ACCEPTED, find(provider, reference))
+    double.upset(then_says(400))
+    double.hidden = 1
+    assert provider.send(double.request(str(uuid4()))).standing is Standing.UNKNOWN
 
 
 @pytest.mark.parametrize("status", [418, 424, 425, 499])
@@ -278,6 +330,7 @@ def test_paid_money_comes_back(double: Double, provider: PayoutProvider, referen
     double.pay(reference)
     assert state(provider, reference) is S.PAID
     double.give_back(reference)
+    assert double.twice() == []
     found = find(provider, reference, made.provider_ref)
     assert found is not None
     assert found.state is (S.RETURNED if double.tells_returns else S.FAILED)

@@ -53,11 +53,12 @@ def test_each_name_is_its_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("PAYOUT_FLUTTERWAVE_CURRENCIES", '{"iso4217:XXX": [1, 2]}', "no chains file describes"),
         ("PAYOUT_FLUTTERWAVE_CURRENCIES", '{"iso4217:NGN": [2, 1]}', "the least amount stands before"),
+        ("PAYOUT_RAZORPAYX_KEY_ID", SECRET, "set together or not at all"),
+        ("PAYOUT_RAZORPAYX_IMPS_MAX", "0", "greater than or equal to 1"),
         ("PAYOUT_FLUTTERWAVE_BASE_URL", "api.flutterwave.com", "pattern"),
     ],
 )
 def test_what_is_wrong_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
-    monkeypatch.setenv("PAYOUT_FLUTTERWAVE_SECRET_KEY", SECRET)
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=said) as raised:
         registry.providers()

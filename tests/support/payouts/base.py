@@ -123,6 +123,11 @@ class Double(abc.ABC):
         with self.lock:
             return self._made[reference]
 
+    def twice(self) -> list[str]:
+        """References under which it made more than one."""
+        with self.lock:
+            return [reference for reference, made in self._made.items() if made > 1]
+
     @abc.abstractmethod
     def paid_units(self) -> int:
         """What beneficiaries have of us now."""

@@ -80,8 +80,9 @@ class FlutterwaveDouble(Double):
     def _end(self, reference: str, status: str, words: str) -> None:
         with self.lock:
             row = self._transfer(reference)
-            if status == "FAILED" and row["status"] != "FAILED":
-                self.balance_units += minor(row["amount"], self.currency) + self.fee(0)
+            if (status == "FAILED") != (row["status"] == "FAILED"):
+                taken = minor(row["amount"], self.currency) + self.fee(0)
+                self.balance_units += taken if status == "FAILED" else -taken
             row |= {"status": status, "complete_message": words}
             told = {**self._shown(row), "fullname": row["full_name"]}
             body = {"event": "transfer.completed", "event.type": "Transfer", "data": told}

@@ -24,6 +24,8 @@ from tests.support.payouts.base import EMAIL, HOLDER, PHONE, Double, Json
 KEY_ID, KEY_SECRET = "rzp_test_TallyrailPayouts", "RazorpayxDoubleSecret"
 ACCOUNT = "7878780080316316"
 IMPS_MAX = 500_000_00
+BACK = frozenset({"failed", "reversed"})
+"""States in which we have the money again."""
 REASONS = {
     Refusal.DESTINATION: "bank_account_closed",
     Refusal.FUNDS: "insufficient_funds",
@@ -93,10 +95,11 @@ class RazorpayxDouble(Double):
     def _end(self, reference: str, status: str, reason: str) -> None:
         with self.lock:
             row = self._payout(reference)
-            row |= {"status": status, "status_details": _details(reason)}
-            if status == "processed":
-                row["utr"] = "000000000001"
-            else:
+            over, back = row["status"] in BACK, status in BACK
+            row |= {"status": status, "status_details": _details(reason), "utr": None if back else "000000000001"}
+            if over and not back:
+                self._book(-row["amount"] - row["fees"], _source(row))
+            elif back and not over:
                 reversal = {"id": f"rvrsl_{len(self.transactions):06d}", "entity": "reversal", "payout_id": row["id"]}
                 self._book(row["amount"] + row["fees"], reversal | {"amount": row["amount"], "utr": None})
             body = {
@@ -189,8 +192,7 @@ class RazorpayxDouble(Double):
             "fee_type": None,
         }
         self.payouts[str(row["id"])] = row
-        source = {name: row[name] for name in ("id", "entity", "amount", "fees", "tax", "status", "utr", "mode")}
-        self._book(-body["amount"] - self.fee(0), source)
+        self._book(-body["amount"] - self.fee(0), _source(row))
         self.count(body["reference_id"])
         return told(self._told(row))
 
@@ -238,6 +240,10 @@ class RazorpayxDouble(Double):
 
 def _shown(row: Json) -> Json:
     return {name: value for name, value in row.items() if not name.startswith("_")}
+
+
+def _source(row: Json) -> Json:
+    return {name: row[name] for name in ("id", "entity", "amount", "fees", "tax", "status", "utr", "mode")}
 
 
 def _balance(account: str, units: int) -> Json:

@@ -38,6 +38,8 @@ class Payout(Base):
         Index("ix_payouts_tenant", "tenant", "id"),
         Index("ix_payouts_account", "tenant", "account", "id"),
         Index("ix_payouts_beneficiary", "beneficiary_id", "id"),
+        Index("ix_payouts_destination", "tenant", "destination_fingerprint", "id"),
+        Index("ix_payouts_paid", "tenant", "account", postgresql_where=text("state = 'paid'")),
         Index("ix_payouts_sealed_by", "destination_sealed_by", "id"),
         Index("ix_payouts_batch", "batch_id", "id", postgresql_where=text("batch_id IS NOT NULL")),
         Index("ix_payouts_due", "next_look_at", postgresql_where=text("next_look_at IS NOT NULL")),
@@ -50,6 +52,14 @@ class Payout(Base):
             ),
         ),
         Index("ix_payouts_unknown", "unknown_since", postgresql_where=text("unknown_since IS NOT NULL")),
+        # What a bank's reference shows was paid is one payout. For JSON there is no column to name.
+        Index(
+            "uq_payouts_by_hand_reference",
+            "tenant",
+            text("(evidence ->> 'reference')"),
+            unique=True,
+            postgresql_where=text("by_hand"),
+        ),
         Index("ix_payouts_expiring", "approve_until", postgresql_where=text("state = 'awaiting_approval'")),
     )
 
@@ -215,6 +225,8 @@ class PayoutAttempt(Base):
     why: Mapped[str | None]
     provider_ref: Mapped[str | None]
     sends: Mapped[int] = mapped_column(Integer, default=1)
+    resends: Mapped[int] = mapped_column(Integer, default=0)
+    """How many of them while nobody knew of one before."""
     first_sent_at: Mapped[datetime]
     """Before the first call: from then the provider's windows count."""
     last_sent_at: Mapped[datetime]
@@ -290,7 +302,7 @@ class PayoutRule(Base):
     """A rule of the screening, as data: docs/payouts.md lists the kinds and their parameters."""
 
     __tablename__ = "payout_rules"
-    __table_args__ = (UniqueConstraint("tenant", "name"),)
+    __table_args__ = (Index("uq_payout_rules_name", text("coalesce(tenant, '')"), "name", unique=True),)
 
     id: Mapped[IdColumn]
     tenant: Mapped[str | None]

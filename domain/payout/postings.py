@@ -6,9 +6,9 @@ pay       transit -> provider, fees                     it left
 fee       payout fees -> provider                       what the provider took for it
 restore   transit -> owed, account or suspense          given back, where the begin can't just be reversed
 retake    suspense, account, owed -> transit            it left after all, when its owner had the money again
-extra     suspense -> provider                          a provider paid what nobody had asked it for any more
+beside    suspense -> provider                          a provider paid what nobody had asked it for any more
 
-The begin's reference is `payout:<id>:begin`. Of all others there may be several, so each has its number in its reference.
+The begin's reference is `payout:<id>:begin`. Of all others there may be several: each has its number in its reference.
 """
 
 from collections.abc import Sequence
@@ -109,9 +109,9 @@ def retake(payout: Payout, *, taken: int) -> Journal:
     )
 
 
-def extra(payout: Payout, attempt: PayoutAttempt) -> Journal:
+def beside(payout: Payout, attempt: PayoutAttempt) -> Journal:
     move = _move(SUSPENSE, chart.payout_float(attempt.provider), payout.payout_asset, payout.payout_units)
-    return _journal(payout, "extra", [move], {"provider": attempt.provider, "provider_ref": attempt.provider_ref})
+    return _journal(payout, "beside", [move], {"provider": attempt.provider, "provider_ref": attempt.provider_ref})
 
 
 def _move(source: str, destination: str, asset: str, units: int) -> Posting | None:

@@ -81,12 +81,15 @@ CREATE TABLE payouts (
 CREATE INDEX ix_payouts_account ON payouts (tenant, account, id);
 CREATE INDEX ix_payouts_batch ON payouts (batch_id, id) WHERE batch_id IS NOT NULL;
 CREATE INDEX ix_payouts_beneficiary ON payouts (beneficiary_id, id);
+CREATE INDEX ix_payouts_destination ON payouts (tenant, destination_fingerprint, id);
 CREATE INDEX ix_payouts_due ON payouts (next_look_at) WHERE next_look_at IS NOT NULL;
 CREATE INDEX ix_payouts_expiring ON payouts (approve_until) WHERE state = 'awaiting_approval';
 CREATE INDEX ix_payouts_open ON payouts (state, id) WHERE state IN ('held', 'awaiting_approval', 'approved', 'submitting', 'submitted', 'unknown', 'frozen');
+CREATE INDEX ix_payouts_paid ON payouts (tenant, account) WHERE state = 'paid';
 CREATE INDEX ix_payouts_sealed_by ON payouts (destination_sealed_by, id);
 CREATE INDEX ix_payouts_tenant ON payouts (tenant, id);
 CREATE INDEX ix_payouts_unknown ON payouts (unknown_since) WHERE unknown_since IS NOT NULL;
+CREATE UNIQUE INDEX uq_payouts_by_hand_reference ON payouts (tenant, (evidence ->> 'reference')) WHERE by_hand;
 CREATE TABLE payout_events (
     id bigint GENERATED ALWAYS AS IDENTITY,
     payout_id uuid NOT NULL,
@@ -113,6 +116,7 @@ CREATE TABLE payout_attempts (
     why text,
     provider_ref text,
     sends integer NOT NULL,
+    resends integer NOT NULL,
     first_sent_at timestamptz NOT NULL,
     last_sent_at timestamptz NOT NULL,
     answered_at timestamptz,
@@ -174,9 +178,9 @@ CREATE TABLE payout_rules (
     actor text NOT NULL,
     reason text NOT NULL,
     updated_at timestamptz NOT NULL,
-    CONSTRAINT pk_payout_rules PRIMARY KEY (id),
-    CONSTRAINT uq_payout_rules_tenant_name UNIQUE (tenant, name)
+    CONSTRAINT pk_payout_rules PRIMARY KEY (id)
 );
+CREATE UNIQUE INDEX uq_payout_rules_name ON payout_rules (coalesce(tenant, ''), name);
 CREATE TABLE payout_listings (
     id uuid NOT NULL,
     tenant text,

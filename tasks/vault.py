@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.vault import VaultOffError
 from domain.beneficiary import service as beneficiaries
+from domain.payout import service as payouts
 from tasks.base import task, transaction
 
 log = structlog.stdlib.get_logger(__name__)
@@ -21,7 +22,7 @@ class Kept(Protocol):
     def reseal(self, session: Session, *, after: UUID | None = None, limit: int = 500) -> UUID | None: ...
 
 
-KEPT: Mapping[str, Kept] = {"beneficiaries": beneficiaries}
+KEPT: Mapping[str, Kept] = {"beneficiaries": beneficiaries, "payouts": payouts}
 """All that is sealed by the keys of the vault, by what people call it."""
 
 

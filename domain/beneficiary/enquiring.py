@@ -13,7 +13,7 @@ from core import clock
 from core.db import transaction
 from core.errors import PermanentError, TransientError
 from domain.beneficiary import names, queries, sealing
-from domain.beneficiary.history import move
+from domain.beneficiary.history import move, tell_payouts
 from domain.beneficiary.states import BeneficiaryState
 from providers.payout.base import Destination, Kind, PayoutProvider
 
@@ -91,6 +91,7 @@ def _record(beneficiary_id: UUID, destination: Destination, told: _Told | None) 
         if row is None or row.current is not BeneficiaryState.PENDING:
             return
         now = clock.now()
+        tell_payouts(session, row)
         if told is None:
             row.verified_at = now
             move(session, row, "verify", now=now, actor=ACTOR, by="checks")

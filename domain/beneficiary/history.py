@@ -6,9 +6,12 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
+from core import jobs
+from core.jobs import NewJob
 from domain.beneficiary.models import Beneficiary, BeneficiaryEvent
 from domain.beneficiary.states import BENEFICIARY
 
+FOLLOW = "payout.follow_beneficiary"
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -26,6 +29,11 @@ def move(
     row.state = BENEFICIARY.then(row.current, event)
     note(session, row, event, now=now, actor=actor, reason=reason, **detail)
     log.info("beneficiary.moved", beneficiary_id=str(row.id), beneficiary_event=event, state=row.state)
+
+
+def tell_payouts(session: Session, row: Beneficiary) -> None:
+    """Have payouts that wait for this entry go on, or end. Whoever takes it for one waits for what is decided now."""
+    jobs.submit(session, NewJob(FOLLOW, {"beneficiary_id": str(row.id)}, tenant=row.tenant, subject=row.subject))
 
 
 def note(

@@ -23,7 +23,7 @@ from core.jobs import NewJob
 from domain.beneficiary import checks, queries, sealing
 from domain.beneficiary.banks import Banks, banks, check, refresh
 from domain.beneficiary.enquiring import verify
-from domain.beneficiary.history import move, note
+from domain.beneficiary.history import move, note, tell_payouts
 from domain.beneficiary.models import Beneficiary, BeneficiaryEvent
 from domain.beneficiary.states import BENEFICIARY, BeneficiaryState
 from ledger import chart
@@ -205,6 +205,7 @@ def remove(session: Session, beneficiary_id: UUID, *, actor: str, tenant: str | 
     now = clock.now()
     row.removed_at, row.sealed, row.sealed_by = now, b"", ""
     move(session, row, "remove", now=now, actor=actor)
+    tell_payouts(session, row)
     session.flush()
     return row
 
@@ -272,6 +273,7 @@ def verify_by_hand(session: Session, beneficiary_id: UUID, *, actor: str, reason
     now = clock.now()
     row.failure, row.verified_by, row.verified_at = None, actor, now
     move(session, row, "verify", now=now, actor=actor, reason=reason)
+    tell_payouts(session, row)
     session.flush()
     return row
 
@@ -286,6 +288,7 @@ def refuse(
     row = _decidable(session, beneficiary_id, "refuse")
     row.failure, row.verified_at = failure, None
     move(session, row, "refuse", now=clock.now(), actor=actor, reason=reason, failure=failure)
+    tell_payouts(session, row)
     session.flush()
     return row
 

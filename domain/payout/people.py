@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 from core.errors import ConflictError, InvalidRequestError, NotFoundError
 from domain.payout import queries
 from domain.payout.models import Payout
+from domain.payout.states import PayoutState
 
+PERSON = "person:"
 REASON_LENGTH_MAX = 500
 _NAMED = re.compile(r"(person|key):\S[^\n]{0,79}")
 
@@ -50,10 +52,17 @@ def need_seen(payout: Payout, seen_hash: bytes) -> None:
         )
 
 
-def need_unrecorded(payout: Payout) -> None:
-    """Raises ConflictError if a person has written down that it was paid: money that has left is not let go."""
-    if payout.by_hand and payout.evidence is not None:
+def need_unpaid(payout: Payout, who: str) -> None:
+    """Raises ConflictError if people may have paid it outside: what has left is not let go, frozen or changed.
+
+    One that somebody may be paying at this moment is stopped by people only, who can ask each other.
+    """
+    if not payout.by_hand or payout.current is not PayoutState.APPROVED:
+        return
+    if payout.evidence is not None:
         raise ConflictError(
             f"{payout.evidence['recorded_by']} has recorded that the payout {payout.id} was paid by hand: "
             "confirm that, or withdraw the record first"
         )
+    if not who.startswith(PERSON):
+        raise ConflictError(f"people are paying the payout {payout.id} by hand: only a person stops it")

@@ -27,8 +27,10 @@ def proceed(session: Session, payout_id: UUID, ports: Ports) -> None:
     Safe to run any number of times, in any state.
     """
     payout = queries.lock(session, payout_id)
-    if payout is None or payout.current not in UNSENT or payout.begun_journal_id is not None:
+    if payout is None or payout.current not in UNSENT:
         return  # it is being sent, or over: what becomes of it is its provider's word
+    if payout.begun_journal_id is not None and payout.current is not PayoutState.HELD:
+        return  # it was sent before, and only a person who froze and thawed it has it looked at again
     now = clock.now()
     taken = _entry(session, payout, ports)
     if taken is not None and taken.state == "refused":

@@ -91,6 +91,15 @@ def expired(session: Session, *, now: datetime, limit: int) -> Sequence[UUID]:
     ).all()
 
 
+def shown_by(session: Session, tenant: str, reference: str) -> UUID | None:
+    """The payout that a bank's reference shows to have been paid by hand."""
+    return session.scalars(
+        select(Payout.id).where(
+            Payout.tenant == tenant, Payout.by_hand, Payout.evidence["reference"].astext == reference
+        )
+    ).one_or_none()
+
+
 def lock_provider(session: Session, name: str) -> PayoutProviderRow | None:
     return session.scalars(
         select(PayoutProviderRow).where(PayoutProviderRow.name == name).with_for_update(),

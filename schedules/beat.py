@@ -71,6 +71,7 @@ def timetable() -> list[Schedule]:
         Schedule("refresh_gateways", "fiat_webhook.refresh_gateways", every=timedelta(minutes=1)),
         Schedule("poll_fiat_payments", "fiat_webhook.poll", every=timedelta(seconds=5), on_demand=True),
         Schedule("settle_gateways", "fiat_webhook.settle_gateways", every=timedelta(days=1), offset=timedelta(hours=4)),
+        Schedule("expire_approvals", "payout.expire_approvals", every=timedelta(minutes=1)),
         Schedule("refresh_banks", "payout.refresh_banks", every=timedelta(days=1), offset=timedelta(hours=1)),
         Schedule("reseal", "maintenance.reseal", every=timedelta(days=1), offset=timedelta(hours=5)),
         Schedule("expire_holds", "maintenance.expire_holds", every=timedelta(seconds=10)),

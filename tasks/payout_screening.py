@@ -29,6 +29,13 @@ def proceed(session: Session, payout_id: UUID) -> None:
     payouts.proceed(session, payout_id, PORTS)
 
 
+@task("payout.expire_approvals")
+def expire_approvals() -> None:
+    """Reject what nobody approved in time."""
+    while payouts.expire_approvals():
+        pass
+
+
 @task("payout.follow_beneficiary")
 def follow_beneficiary(beneficiary_id: UUID) -> None:
     """Go on with all payouts that wait for what was decided about a destination."""

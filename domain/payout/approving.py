@@ -134,10 +134,21 @@ def _given(session: Session, payout: Payout) -> int:
 
 
 def expire_approvals(*, limit: int = 100) -> int:
-    """Reject what nobody approved in time, each in a transaction of its own. Says how many."""
+    """Reject what nobody approved in time, each in a transaction of its own. Says how many.
+
+    One that can't be keeps no other waiting. Raises InvariantError of the last such.
+    """
     with transaction() as session:
         found = queries.expired(session, now=clock.now(), limit=limit)
-    return sum(_expire(payout_id) for payout_id in found)
+    ended, wrong = 0, None
+    for payout_id in found:
+        try:
+            ended += _expire(payout_id)
+        except InvariantError as error:
+            wrong = error
+    if wrong is not None:
+        raise wrong
+    return ended
 
 
 def _expire(payout_id: UUID) -> bool:

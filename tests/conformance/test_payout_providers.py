@@ -415,6 +415,10 @@ def test_the_statement_is_what_happened_to_the_balance(double: Double, provider:
     assert {line.units for line in paid} == {-double.units - line.fee_units for line in paid}
     back = [line for line in lines if line.kind is StatementKind.RETURN]
     assert [line.provider_ref for line in back] == ([refs[references[0]]] if double.tells_returns else [])
+    cut = max(line.booked_at for line in lines)  # to the second it belongs to the later time, and to that alone
+    early, late = list(provider.statement(since, cut)), list(provider.statement(cut, now() + timedelta(seconds=2)))
+    assert sorted(line.id for line in early + late) == sorted(line.id for line in lines)
+    assert {line.booked_at for line in late} == {cut}
     assert list(provider.statement(since - timedelta(days=3), since)) == []
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core import clock
 from core.errors import InvariantError, NotFoundError
-from domain.payout import books, pace, queries, sending_queries
+from domain.payout import books, limits, pace, queries, sending_queries
 from domain.payout.history import ACTOR, move, note
 from domain.payout.models import Payout, PayoutAttempt
 from domain.payout.sending_settings import sending as settings
@@ -156,6 +156,7 @@ def _not_paid(
     came_back = told.state is RemittanceState.RETURNED
     if payout.current is S.PAID and not payout.by_hand:
         books.give_back(session, payout, now=now)
+        limits.release_usage(session, payout)
         payout.failure = attempt.refusal
         move(session, payout, "return", now=now, actor=_by(attempt), source=source, refusal=attempt.refusal)
     elif payout.current in OPEN:
@@ -179,6 +180,7 @@ def turned_down(
         return
     if refusal is Refusal.DESTINATION or refusal in MENDABLE or came_back:
         books.give_back(session, payout, now=now)
+        limits.release_usage(session, payout)
         move(session, payout, "return" if came_back else "fail", now=now, actor=by, **said)
         return
     # Our adapter or our contract is wrong, or nobody says what is: neither another try nor an end follows from that.

@@ -19,6 +19,7 @@ NOUNS = {
     "fiat": "Payments by card, bank and wallet, and what gateways say of them.",
     "jobs": "Durable work: what waits, what runs, how it ended.",
     "beneficiaries": "Where money may be sent, and whether its holders fit.",
+    "payouts": "Money that leaves: what waits for people, and what they decide.",
     "rates": "What assets are worth in currencies.",
     "fairness": "Provably fair draws: seeds, and the check that anybody can make.",
     "dlq": "Dead letters: jobs that wait for a person.",

@@ -57,13 +57,15 @@ class Scope(StrEnum):
     FIAT_PAYMENTS_WRITE = "fiat_payments:write"
     BENEFICIARIES_READ = "beneficiaries:read"
     BENEFICIARIES_WRITE = "beneficiaries:write"
+    PAYOUTS_READ = "payouts:read"
+    PAYOUTS_WRITE = "payouts:write"
     QUOTES_WRITE = "quotes:write"
     RATES_READ = "rates:read"
 
     @property
     def on_request(self) -> bool:
-        """Whether a key has it by name only: with these one moves money between accounts of the tenant, or has chains
-        read for all tenants.
+        """Whether a key has it by name only: with these one moves money between accounts of the tenant or out of them,
+        or has chains read for all tenants.
         """
         return self in ON_REQUEST
 
@@ -76,6 +78,7 @@ ON_REQUEST = frozenset(
         Scope.PACKETS_WRITE,
         Scope.CLAIMS_WRITE,
         Scope.BETS_WRITE,
+        Scope.PAYOUTS_WRITE,
     }
 )
 

@@ -60,7 +60,8 @@ def remittance(row: Any) -> Remittance:
         state=state,
         currency=currency,
         units=decimals.price(decimals.field(row, "amount"), currency),
-        fee_units=None if fee is None else fee_units(fee, currency),
+        # Whether the fee of what failed is given back is nowhere said.
+        fee_units=None if fee is None or failed else fee_units(fee, currency),
         refusal=refusal(words, Refusal.PROVIDER) if failed else None,
         why=phrase(words) if failed else None,
     )

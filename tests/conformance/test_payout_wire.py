@@ -72,6 +72,10 @@ def test_a_transfer_is_asked_for_as_documented(flutterwave: FlutterwaveDouble, r
 
 def test_half_a_kobo_of_a_fee_is_rounded_up(flutterwave: FlutterwaveDouble, reference: str) -> None:
     assert sent(flutterwave, flutterwave.provider(), reference).fee_units == 2_688
+    flutterwave.fail(reference)
+    failed = find(flutterwave.provider(), reference)
+    assert failed is not None
+    assert failed.fee_units is None, "it isn't said whether it is given back"
     assert [flutterwave_wire.fee_units(each, "iso4217:NGN") for each in ("26.875", "10.75", 45, 0)] == [
         2_688, 1_075, 4_500, 0,
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Payouts: what other parts of the platform may ask for. The steps are beside this module."""
 
-from domain.payout.approving import approve, expire_approvals, reject
+from domain.payout.approving import approve, expire_approvals, given, reject
 from domain.payout.batches import NewBatch, create_batch, get_batch
 from domain.payout.batches import items as batch_items
 from domain.payout.by_hand import Evidence
@@ -14,9 +14,11 @@ from domain.payout.looking import dispatch, hear, look, wanted
 from domain.payout.models import Payout, PayoutApproval, PayoutBatch, PayoutEvent, PayoutProviderRow
 from domain.payout.ports import NewDestination, Ports
 from domain.payout.proceeding import proceed, waiting_for
+from domain.payout.providers import is_down
 from domain.payout.providers import refresh as refresh_providers
 from domain.payout.queries import approvals, get, history, page, waiting
 from domain.payout.sealing import count_by_key, reseal
+from domain.payout.sending_queries import figures, providers
 from domain.payout.states import PayoutState, Wait
 from domain.payout.stopping import cancel, freeze, start_provider, stop_provider, thaw
 from domain.payout.submitting import submit
@@ -46,14 +48,18 @@ __all__ = [
     "dispatch",
     "edit",
     "expire_approvals",
+    "figures",
     "freeze",
     "get",
     "get_batch",
+    "given",
     "hear",
     "history",
+    "is_down",
     "look",
     "page",
     "proceed",
+    "providers",
     "record_by_hand",
     "refresh_providers",
     "reject",

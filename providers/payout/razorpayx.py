@@ -44,6 +44,7 @@ PER_SECOND = 5
 KINDS = frozenset({Kind.UPI, Kind.BANK_IN})
 CODED = frozenset({Kind.BANK_IN})
 PAGE = 100
+PAGES_MAX = 1_000
 OF_PAYOUTS = "payout."
 _NOT_FOUND = 404
 _NO_SUCH_ID = "the id provided does not exist"
@@ -153,7 +154,7 @@ class RazorpayxPayouts:
         """All pages, up to one that is empty, and each row once: a new one moves those behind it to the next page."""
         skip = 0
         seen: set[str] = set()
-        while True:
+        for _ in range(PAGES_MAX):
             reply = self._http.read(path, params={**params, "count": PAGE, "skip": skip})
             rows = fields.listing(_object(reply.json()).get("items"), "items")
             if not rows:
@@ -165,6 +166,7 @@ class RazorpayxPayouts:
                     seen.add(number)
                     yield row
             skip += len(rows)
+        raise PermanentError(f"{path} has more than {PAGES_MAX} pages")
 
 
 def _object(answer: object) -> Json:

@@ -254,6 +254,17 @@ def test_another_body_under_its_key_and_trouble_of_theirs_prove_nothing(
     assert razorpayx.provider().send(razorpayx.request(reference)).standing is Standing.UNKNOWN
 
 
+def test_a_list_without_end_is_no_answer(
+    razorpayx: RazorpayxDouble, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    monkeypatch.setattr("providers.payout.razorpayx.PAGES_MAX", 3)
+    sent(razorpayx, razorpayx.provider(), reference)
+    razorpayx.upset(refusing(200, {"items": [{"id": "pout_1"}]}), times=100, when=lambda _: True)
+    with pytest.raises(PermanentError, match="more than 3 pages"):
+        find(razorpayx.provider(), reference)
+    assert razorpayx.provider().send(razorpayx.request(str(uuid4()))).standing is Standing.UNKNOWN
+
+
 def test_every_reason_means_one_thing() -> None:
     assert {R.DESTINATION, R.FUNDS, R.LIMIT, R.PROVIDER} == set(razorpayx_wire.REASONS.values())
     assert "payout_processed" not in razorpayx_wire.REASONS

@@ -13,7 +13,7 @@ from core import redis
 
 log = structlog.stdlib.get_logger(__name__)
 
-WAIT_S = 3.0
+WAIT_S = 3
 KEPT_S = 5
 
 
@@ -23,7 +23,7 @@ def wait(provider: str, per_second: int) -> bool:
     while True:
         if _turn(provider, per_second):
             return True
-        pause = 1.0 - time.time() % 1.0
+        pause = 1 - time.time() % 1
         if time.monotonic() + pause > deadline:
             return False
         time.sleep(pause)
@@ -31,7 +31,7 @@ def wait(provider: str, per_second: int) -> bool:
 
 def _turn(provider: str, per_second: int) -> bool:
     try:
-        with redis.client(timeout=0.2, attempts=1).pipeline(transaction=False) as pipe:
+        with redis.client(timeout=1, attempts=1).pipeline(transaction=False) as pipe:
             key = f"tallyrail:payout:rate:{provider}:{int(time.time())}"
             pipe.incr(key)
             pipe.expire(key, KEPT_S)

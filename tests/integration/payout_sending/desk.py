@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from core import clock
+from core import clock, jobs
 from core.breaks import Break
 from core.db import transaction
 from core.ids import new_id
@@ -82,11 +82,14 @@ class Desk:
 
     # --- payouts -----------------------------------------------------------------------------------------------------
 
-    def approved(self, units: int = UNITS, fee: int = FEE, **changes: Any) -> UUID:
-        """Held and approved, as creating and approving leave one."""
+    def approved(
+        self, units: int = UNITS, fee: int = FEE, destination: Destination = DESTINATION, **changes: Any
+    ) -> UUID:
+        """Held and approved, as creating and approving leave one: with the job that sends it, if `job` says so."""
+        job = changes.pop("job", False)
         now = clock.now()
         payout_id = new_id()
-        sealed = sealing.seal(payout_id, DESTINATION)
+        sealed = sealing.seal(payout_id, destination)
         fields: dict[str, Any] = {
             "id": payout_id,
             "tenant": SHOP,
@@ -97,7 +100,7 @@ class Desk:
             "payout_asset": NGN,
             "payout_units": units,
             "beneficiary_id": new_id(),
-            "destination_kind": "bank_ng",
+            "destination_kind": str(destination.kind),
             "destination_sealed": sealed.content,
             "destination_sealed_by": sealed.by,
             "destination_fingerprint": "f" * 64,
@@ -118,6 +121,8 @@ class Desk:
             holding.place(session, payout)
             for event in ("hold", "screen", "approve"):
                 move(session, payout, event, now=now, actor="test")
+            if job:
+                jobs.submit(session, looking.job(payout, submitting.SUBMIT))
         self.payouts.append(payout_id)
         return payout_id
 

@@ -34,6 +34,7 @@ from api.routes import (
     journals,
     metrics,
     packets,
+    payout_approvals,
     payouts,
     quotes,
     rates,
@@ -119,7 +120,7 @@ def create_app() -> FastAPI:
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
     money = (rates.router, quotes.router, fiat_payments.router)
-    leaving = (beneficiaries.router, beneficiaries.banks, payouts.router)
+    leaving = (beneficiaries.router, beneficiaries.banks, payouts.router, payout_approvals.router)
     games = (packets.router, bets.router, bets.players, fairness.router, described.router())
     work = (deposits.router, addresses.router, batches.router, chains.router, jobs.router)
     for router in (*work, *ledger, *money, *leaving, *games):

@@ -89,11 +89,10 @@ def row(payout: Payout) -> dict[str, Any]:
 
 
 def waiting(session: Session, payout: Payout) -> dict[str, Any]:
-    said = payouts.approvals(session, payout.id, revision=payout.revision)
     until = payout.approve_until
     return {
         **row(payout),
-        "given": sum(each.decision == "approve" for each in said),
+        "given": payouts.given(session, payout),
         "expires_in": None if until is None else age(until - clock.now()),
     }
 

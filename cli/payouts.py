@@ -188,7 +188,7 @@ def edit(
     change = Edit(units=units, narration=narration, beneficiary_id=beneficiary)
 
     def step(session: Session, who: str) -> Payout:
-        from tasks.payout_screening import PORTS  # brings the whole of the workers' side along
+        from api.payout_ports import PORTS  # brings along much that no other command needs
 
         return payouts.edit(session, payout, change, PORTS, editor=who, seen_hash=hash_, reason=why)
 

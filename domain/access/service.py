@@ -59,6 +59,7 @@ class Scope(StrEnum):
     BENEFICIARIES_WRITE = "beneficiaries:write"
     PAYOUTS_READ = "payouts:read"
     PAYOUTS_WRITE = "payouts:write"
+    PAYOUTS_APPROVE = "payouts:approve"
     QUOTES_WRITE = "quotes:write"
     RATES_READ = "rates:read"
 
@@ -79,6 +80,7 @@ ON_REQUEST = frozenset(
         Scope.CLAIMS_WRITE,
         Scope.BETS_WRITE,
         Scope.PAYOUTS_WRITE,
+        Scope.PAYOUTS_APPROVE,
     }
 )
 

@@ -55,9 +55,9 @@ def approve(
     if payout.approve_until is not None and payout.approve_until <= now:
         raise ConflictError(f"the time to approve the payout {payout.id} is over")
     _say(session, payout, Decision.APPROVE, approver, why)
-    given = _given(session, payout)
-    detail = {"given": given, "needed": payout.approvals_needed, "seen": seen_hash.hex()}
-    if given < payout.approvals_needed:
+    number = given(session, payout)
+    detail = {"given": number, "needed": payout.approvals_needed, "seen": seen_hash.hex()}
+    if number < payout.approvals_needed:
         history.note(session, payout, "approval", now=now, actor=approver, reason=why, **detail)
         return payout
     payout.approve_until = None
@@ -124,7 +124,7 @@ def _say(session: Session, payout: Payout, decision: Decision, approver: str, wh
     session.flush()
 
 
-def _given(session: Session, payout: Payout) -> int:
+def given(session: Session, payout: Payout) -> int:
     """How many have approved what it says now."""
     said = queries.approvals(session, payout.id, revision=payout.revision)
     return sum(each.decision == Decision.APPROVE and each.seen_hash == payout.content_hash for each in said)
@@ -162,7 +162,7 @@ def _expire(payout_id: UUID) -> bool:
             or payout.approve_until > now
         ):
             return False  # somebody decided meanwhile
-        given = _given(session, payout)
+        number = given(session, payout)
         let_go(
             session,
             payout,
@@ -171,7 +171,7 @@ def _expire(payout_id: UUID) -> bool:
             actor=history.ACTOR,
             reason=f"not approved until {payout.approve_until:%Y-%m-%d %H:%M} UTC",
             failure=EXPIRED,
-            given=given,
+            given=number,
             needed=payout.approvals_needed,
         )
     return True

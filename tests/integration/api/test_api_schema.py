@@ -62,6 +62,15 @@ NEVER = {
     "POST /v1/chains/{chain}/rescans",  # nobody has scanned yet
     "POST /v1/fiat-payments/{payment_id}/refunds",  # none is paid
     "POST /v1/webhooks/{provider}",  # no generator can sign
+    # What leaves needs a destination whose holder somebody has told.
+    "POST /v1/payouts",
+    "GET /v1/payouts/{payout_id}",
+    "GET /v1/payouts/{payout_id}/events",
+    "GET /v1/payouts/{payout_id}/approvals",
+    *(f"POST /v1/payouts/{{payout_id}}/{step}" for step in ("approve", "reject", "cancel", "freeze", "thaw")),
+    "PATCH /v1/payouts/{payout_id}",
+    "POST /v1/payouts/batches",
+    "GET /v1/payouts/batches/{batch_id}",
 }
 """What needs more than a request to be carried out."""
 UNDONE_MAX = 6

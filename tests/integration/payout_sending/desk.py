@@ -47,12 +47,13 @@ class Clock:
 class Desk:
     providers: dict[str, ScriptedProvider]
     clock: Clock
+    tenant: str = SHOP
     journals: int = 0
     payouts: list[UUID] = field(default_factory=list)
 
     @classmethod
-    def of(cls, patch: pytest.MonkeyPatch, *providers: ScriptedProvider) -> "Desk":
-        made = cls({each.name: each for each in providers or (ScriptedProvider(),)}, Clock())
+    def of(cls, patch: pytest.MonkeyPatch, *providers: ScriptedProvider, tenant: str = SHOP) -> "Desk":
+        made = cls({each.name: each for each in providers or (ScriptedProvider(),)}, Clock(), tenant)
         patch.setattr(clock, "now", made.clock.now)
         made.refresh()
         made.give(RICH)
@@ -73,7 +74,7 @@ class Desk:
             posting.post(
                 session,
                 Journal(
-                    tenant=SHOP,
+                    tenant=self.tenant,
                     reference=f"test:{self.journals}",
                     category="test",
                     postings=[Posting(source=source, destination=destination, asset=asset, units=abs(units))],
@@ -92,7 +93,7 @@ class Desk:
         sealed = sealing.seal(payout_id, destination)
         fields: dict[str, Any] = {
             "id": payout_id,
-            "tenant": SHOP,
+            "tenant": self.tenant,
             "account": USER,
             "asset": NGN,
             "units": units,
@@ -217,7 +218,7 @@ class Desk:
 
     def balance(self, code: str, asset: str = NGN) -> int:
         with transaction() as session:
-            return balances.balance(session, SHOP, code, asset)
+            return balances.balance(session, self.tenant, code, asset)
 
     def breaks(self) -> list[str]:
         with transaction() as session:

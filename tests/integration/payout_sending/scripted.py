@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from core import clock
 from core.errors import PermanentError, TransientError
 from providers.payout.base import (
     Abilities,
@@ -49,6 +50,9 @@ class ScriptedProvider:
     asked: list[PayoutRequest] = field(default_factory=list)
     finds: int = 0
     units: int = 10**12
+    late: timedelta = timedelta(0)
+    """So long after it was made a payout can't be found."""
+    made_at: dict[str, datetime] = field(default_factory=dict)
     before_answer: Callable[[PayoutRequest], None] | None = None
     """Called when it is made and before the answer is given."""
 
@@ -79,12 +83,15 @@ class ScriptedProvider:
         return Sent(standing=answer, remittance=told, why=None if told else "told_so")
 
     def make(self, request: PayoutRequest) -> None:
-        if request.reference in self.made:
+        now = clock.now()
+        known = self.made_at.get(request.reference)
+        if known is not None and (self.key_window is None or now < known + self.key_window):
             return  # idempotent by our reference
+        self.made_at[request.reference] = now
         self.accepted[request.reference] += 1
         self.made[request.reference] = Remittance(
             reference=request.reference,
-            provider_ref=f"{self.name}_{sum(self.accepted.values())}",
+            provider_ref=f"{self.name}_{request.reference}",
             state=RemittanceState.PENDING,
             currency=request.currency,
             units=request.units,
@@ -98,6 +105,8 @@ class ScriptedProvider:
             raise PermanentError("several of one reference")
         if self.hidden and reference in self.made:
             self.hidden -= 1
+            return None
+        if reference in self.made_at and clock.now() < self.made_at[reference] + self.late:
             return None
         return self.made.get(reference)
 

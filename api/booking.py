@@ -25,6 +25,7 @@ from api.problems import Problem
 from api.responses import JSON
 from api.routes.deposits import Time, Word
 from core.errors import InvalidRequestError
+from domain.access import idempotency
 from domain.access.errors import KeyReusedError
 from domain.access.service import Principal, Scope
 from ledger import chart
@@ -106,6 +107,8 @@ class Booking:
     fields: Mapping[str, str] = field(default_factory=dict)
     """Where in the body to find what the ledger calls by another name. What is neither here nor in the schema is not
     pointed at."""
+    request_hash: Callable[[str, object], bytes] = idempotency.request_hash
+    """See ingest.Kind: keyed where the body has what must not be read from the database."""
 
 
 def once(caller: Principal, booking: Booking, key: str | None, body: bytes) -> Response:
@@ -120,6 +123,7 @@ def once(caller: Principal, booking: Booking, key: str | None, body: bytes) -> R
         prepare=lambda _tenant, asked: asked,
         create=partial(_create, booking, key, repeats),
         status=booking.status,
+        request_hash=booking.request_hash,
     )
     ask = ingest.checked(caller, kind, key, parsed_object(body))
     [outcome] = again(lambda: ingest.carry_out(caller, [ask]))

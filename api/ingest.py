@@ -39,6 +39,8 @@ class Kind:
     """Writes them all, in a few statements. For each, in order, the body of its answer, or why not."""
     status: int = ACCEPTED
     """Of its answer. 202: more is still to be done."""
+    request_hash: Callable[[str, object], bytes] = idempotency.request_hash
+    """What is kept of its body, to tell another request under its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def checked(caller: Principal, kind: Kind, key: str, body: object) -> Ask:
         raise problems.of_validation(error) from None
     except InvalidRequestError as error:
         raise problems.of_error(error) from None
-    return Ask(kind, Claim(key, idempotency.request_hash(kind.name, body)), work)
+    return Ask(kind, Claim(key, kind.request_hash(kind.name, body)), work)
 
 
 def carry_out(caller: Principal, asks: Sequence[Ask]) -> list[Outcome | Problem]:

@@ -21,6 +21,7 @@ from api.routes import (
     accounts,
     addresses,
     batches,
+    beneficiaries,
     bets,
     chains,
     deposits,
@@ -33,6 +34,8 @@ from api.routes import (
     journals,
     metrics,
     packets,
+    payout_approvals,
+    payouts,
     quotes,
     rates,
 )
@@ -117,9 +120,10 @@ def create_app() -> FastAPI:
     problems.install(app)
     ledger = (accounts.router, journals.router, holds.router)
     money = (rates.router, quotes.router, fiat_payments.router)
+    leaving = (beneficiaries.router, beneficiaries.banks, payouts.router, payout_approvals.router)
     games = (packets.router, bets.router, bets.players, fairness.router, described.router())
     work = (deposits.router, addresses.router, batches.router, chains.router, jobs.router)
-    for router in (*work, *ledger, *money, *games):
+    for router in (*work, *ledger, *money, *leaving, *games):
         app.include_router(router, responses=openapi.PROBLEMS)
     app.include_router(webhooks.router(), responses=openapi.PROBLEMS)
     for router in (health.router, metrics.router, docs.router):

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from api import fiat_metrics, hot_metrics, node_metrics, rate_metrics, webhook_metrics
+from api import fiat_metrics, hot_metrics, node_metrics, payout_metrics, rate_metrics, webhook_metrics
 from core import db, jobs
 from core.hot import status as hot
 from domain.deposit.service import ChainStatus
@@ -79,6 +79,7 @@ class DatabaseCollector(Collector):
                 nodes = node_metrics.families(session)
                 rates = rate_metrics.families(session)
                 fiat = fiat_metrics.families(session)
+                payouts = payout_metrics.families(session)
                 hot_status = hot.read(session)
                 hot_families = hot_metrics.families(session, hot_status)
                 webhooks = webhook_metrics.families(session)
@@ -103,7 +104,7 @@ class DatabaseCollector(Collector):
         # Redis is asked when no transaction is open any more.
         hot_families += hot_metrics.waiting(hot_status)
         work = (up, by_status, oldest, by_state)
-        return [*work, *_chains(chains), *nodes, *rates, *fiat, *_books(books), *hot_families, *webhooks]
+        return [*work, *_chains(chains), *nodes, *rates, *fiat, *payouts, *_books(books), *hot_families, *webhooks]
 
 
 def _chains(statuses: Iterable[ChainStatus]) -> list[GaugeMetricFamily]:

@@ -30,6 +30,8 @@ TAGS = [
     {"name": "rates", "description": "What assets are worth in currencies, and whether that can be trusted now"},
     {"name": "quotes", "description": "What we give for what, promised for half a minute and used once"},
     {"name": "fiat-payments", "description": "Payments by card, bank transfer and wallet, through gateways"},
+    {"name": "beneficiaries", "description": "Where money may be sent: destinations, and whether their holders fit"},
+    {"name": "payouts", "description": "Money that leaves: asked for, approved by people, sent exactly once"},
     {"name": "packets", "description": "Red packets: money in shares, for the first who claim"},
     {"name": "bets", "description": "Stakes bound and settled at once, against what players have loaded"},
     {"name": "players", "description": "What players have in their hands: loaded from their accounts, and back"},

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, OutcomeUnknownError, TransientError
 from domain.access.errors import CredentialError, KeyReusedError, RequestInProgressError
+from domain.payout.errors import LimitExceededError, PayoutRefusedError, TooManyRequestsError
 from domain.rates.reasons import RateUnusableError
 from ledger.errors import (
     AccountClosedError,
@@ -62,6 +63,8 @@ KINDS = {
     "request-in-progress": Kind(HTTPStatus.CONFLICT, "The same request is still in progress"),
     "body-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "unsupported-media-type": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
+    "limit-exceeded": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "It would be more than may leave"),
+    "payout-refused": Kind(HTTPStatus.FORBIDDEN, "The payout is refused by rules"),
     "invalid-request": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The request can't be carried out"),
     "idempotency-key-reused": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key stands for another request"),
     "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
@@ -136,6 +139,9 @@ class ProblemDocument(BaseModel):
     journal_id: str | None = Field(default=None, description="already-reversed: the journal")
     reversed_by: str | None = Field(default=None, description="already-reversed: its reversal")
     hold_id: str | None = Field(default=None, description="hold-settled, hold-exceeded: the hold")
+    limit: str | None = Field(default=None, description="limit-exceeded: such as each or account_day")
+    most: str | None = Field(default=None, description="limit-exceeded: what the limit allows, in cents or in number")
+    would_be: str | None = Field(default=None, description="limit-exceeded: what this would make it")
     reason: str | None = Field(default=None, description="rate-unusable: such as jump, spread or stale")
     state: str | None = Field(default=None, description="hold-settled: posted, voided or expired")
     expires_at: str | None = Field(default=None, description="hold-settled: the deadline that has passed")
@@ -194,7 +200,17 @@ def _told(value: object) -> str:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
-def of_error(error: Exception) -> Problem:  # noqa: C901, PLR0911  # a table
+def _of_payout(error: PayoutRefusedError | LimitExceededError | TooManyRequestsError) -> Problem:
+    if isinstance(error, LimitExceededError):
+        members = {"limit": error.limit, "most": str(error.most), "would_be": str(error.would_be)}
+        return Problem("limit-exceeded", str(error), _at_field(error), members=members)
+    if isinstance(error, TooManyRequestsError):
+        seconds = max(1, -(-error.retry_after // timedelta(seconds=1)))
+        return Problem("rate-limited", str(error), _at_field(error), headers={"Retry-After": str(seconds)})
+    return Problem("payout-refused", str(error))
+
+
+def of_error(error: Exception) -> Problem:  # noqa: C901, PLR0911, PLR0912  # a table
     """The problem for one of our errors. Anything unforeseen is `internal`, and tells nothing of itself."""
     match error:
         case Problem():
@@ -211,6 +227,8 @@ def of_error(error: Exception) -> Problem:  # noqa: C901, PLR0911  # a table
             return Problem("not-found", str(error))
         case ConflictError():
             return _of_conflict(error)
+        case PayoutRefusedError() | LimitExceededError() | TooManyRequestsError():
+            return _of_payout(error)
         case InvalidRequestError(field="cursor"):
             return Problem("invalid-cursor", str(error), [{"parameter": "cursor", "detail": str(error)}])
         case InvalidRequestError():

@@ -20,6 +20,7 @@ COLUMNS = (
     Column("Tenant", "tenant"),
     Column("State", "state"),
     Column("Name", "name", free=True),
+    Column("Person", "person"),
     Column("Begins", "begins"),
     Column("Scopes", "scopes", free=True),
     Column("Expires", "expires_at"),
@@ -37,6 +38,7 @@ def _row(key: ApiKey) -> dict[str, object]:
         "id": key.id,
         "tenant": key.tenant,
         "name": key.name,
+        "person": key.person,
         "begins": f"{access.PREFIX}{key.id.hex[-12:]}_",
         "state": _state(key),
         "scopes": list(key.scopes),
@@ -70,6 +72,9 @@ def create(
     scope: Annotated[
         list[Scope] | None, typer.Option(help="May be repeated. Default: all but those that book.")
     ] = None,
+    person: Annotated[
+        str | None, typer.Option(help="Whose own key it is, such as ada. Without: a service's, which approves nothing.")
+    ] = None,
     expires_in: ExpiresIn = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,6 +86,7 @@ def create(
             name=name,
             scopes=scope or tuple(each for each in Scope if not each.on_request),
             expires_at=None if expires_in is None else clock.now() + expires_in,
+            person=person,
         )
     _give(issued, as_json=as_json)
 

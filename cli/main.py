@@ -52,6 +52,8 @@ def _use(stack: Path) -> None:
         "CHAINS_FILE": "chains_file",
         "RPC_URLS": "rpc_urls",
         "FAIRNESS_KEYS": "fairness_keys",
+        "VAULT_KEYS": "vault_keys",
+        "VAULT_FINGERPRINT_KEY": "vault_fingerprint_key",
     }
     os.environ.update({variable: facts[fact] for variable, fact in named.items() if facts.get(fact)})
 

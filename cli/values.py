@@ -1,7 +1,7 @@
 """What people type: spans of time, moments, rates."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -34,6 +34,14 @@ def past(text: str) -> datetime:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no time: write 2h for two hours ago, or 2026-01-31T12:00Z") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def day(text: str) -> date:
+    """A day as ISO 8601 writes it."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day: write 2026-01-31") from None
 
 
 def pause_of(text: str) -> timedelta:

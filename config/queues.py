@@ -20,6 +20,7 @@ QUEUES = {
         Queue("claim_sync", batch_max=50, window=16, time_limit=timedelta(minutes=5)),
         Queue("tx_monitor", batch_max=50, window=16, time_limit=timedelta(minutes=5)),
         Queue("fiat_webhook", batch_max=20, window=16, time_limit=timedelta(minutes=5)),
+        Queue("payout", batch_max=20, window=16, time_limit=timedelta(minutes=5)),
         Queue("maintenance", batch_max=50, window=16, time_limit=timedelta(minutes=30)),
     )
 }

@@ -123,6 +123,17 @@ class FairnessSettings(BaseSettings):
     """As JSON: the first encrypts, every one decrypts. Without any there are no provably fair draws."""
 
 
+class VaultSettings(BaseSettings):
+    """How what identifies people outside, such as their bank accounts, is kept."""
+
+    model_config = SettingsConfigDict(env_prefix="VAULT_", frozen=True, hide_input_in_errors=True)
+
+    keys: Annotated[tuple[AesKey, ...], Field(min_length=1)] | None = None
+    """As JSON: the first seals, every one opens. Without any nothing can be kept in the vault."""
+    fingerprint_key: AesKey | None = None
+    """What fingerprints are made with. It stays: with another one nothing that was kept before is recognised."""
+
+
 @cache
 def servers() -> ServerSettings:
     return ServerSettings()
@@ -153,7 +164,12 @@ def fairness() -> FairnessSettings:
     return FairnessSettings()
 
 
+@cache
+def vault() -> VaultSettings:
+    return VaultSettings()
+
+
 def reload() -> None:
     """Forget what was read, for tests that change the environment."""
-    for cached in (servers, jobs, api, logs, chain_files, fairness):
+    for cached in (servers, jobs, api, logs, chain_files, fairness, vault):
         cached.cache_clear()

@@ -77,6 +77,7 @@ OURS = {
     "house:fees": FEES,
     "house:rounding": ROUNDING,
     "house:gateway_fees": GATEWAY_FEES,
+    "house:payout_fees": GATEWAY_FEES,
     "house:bets": BETS,
     "clearing:fx": CLEARING,
 }
@@ -99,7 +100,7 @@ def rule(code: str) -> Rule:
             return CUSTODY
         case ["gateway", _]:
             return GATEWAY
-        case ["suspense", _]:
+        case ["suspense" | "transit", _]:
             return SUSPENSE
         case _ if code in OURS:
             return OURS[code]
@@ -161,6 +162,26 @@ def gateway(provider: str) -> str:
 def gateway_fees() -> str:
     """What gateways keep of the payments that they take."""
     return "house:gateway_fees"
+
+
+def payout_float(provider: str) -> str:
+    """What a payout provider holds of ours, to send from."""
+    return f"custody:provider:{provider}"
+
+
+def payouts_in_transit() -> str:
+    """Payouts whose sending has begun: no longer their owners', and not known to have left."""
+    return "transit:payouts"
+
+
+def payout_fees() -> str:
+    """What providers take for sending."""
+    return "house:payout_fees"
+
+
+def payout_suspense() -> str:
+    """Payouts that came back to an account that can't take them."""
+    return "suspense:payouts"
 
 
 def payment_suspense() -> str:

@@ -143,7 +143,7 @@ class Stack:
             self._serve(valkey)
             redis_url = valkey.url
         rpc_urls = {}
-        given = {"FAIRNESS_KEYS": self._fairness_keys(), **self._given, leftovers.RUN_VARIABLE: self.supervisor.run}
+        given = {**self._kept_keys(), **self._given, leftovers.RUN_VARIABLE: self.supervisor.run}
         if self._dev_chain:
             given = {"CHAINS_FILE": str(DEV_CHAIN_FILE), **given}
             self.anvil = Anvil(self.data_dir / "anvil")
@@ -158,10 +158,17 @@ class Stack:
             rpc_urls=rpc_urls,
         )
 
-    def _fairness_keys(self) -> str:
-        """A key that stays with the data: without it no seed of the last run could be drawn from."""
-        secret = secret_file(self.data_dir / "fairness.secret")
-        return json.dumps([hashlib.sha256(secret.encode()).hexdigest()])
+    def _kept_keys(self) -> dict[str, str]:
+        """Keys that stay with the data: without them no seed of the last run is drawn from and no destination paid."""
+
+        def key(name: str) -> str:
+            return hashlib.sha256(secret_file(self.data_dir / name).encode()).hexdigest()
+
+        return {
+            "FAIRNESS_KEYS": json.dumps([key("fairness.secret")]),
+            "VAULT_KEYS": json.dumps([key("vault.secret")]),
+            "VAULT_FINGERPRINT_KEY": key("fingerprint.secret"),
+        }
 
     def _choose_addresses(self) -> Addresses:
         """The ports of the last time where they are free, so that bookmarks and clients stay right."""
@@ -228,6 +235,8 @@ class Stack:
             "chains_file": self._environment.get("CHAINS_FILE"),
             "rpc_urls": self._environment.get("RPC_URLS"),
             "fairness_keys": self._environment["FAIRNESS_KEYS"],
+            "vault_keys": self._environment["VAULT_KEYS"],
+            "vault_fingerprint_key": self._environment["VAULT_FINGERPRINT_KEY"],
         }
 
     def _write_facts(self) -> None:

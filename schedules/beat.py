@@ -21,6 +21,7 @@ from domain.claim import service as packets
 from domain.deposit import service as deposits
 from domain.fiat_payment import service as fiat_payments
 from domain.health import service as health
+from domain.payout import service as payouts
 from domain.rates.settings import rates
 from domain.timetable import service
 from domain.timetable.service import EPOCH, Schedule
@@ -71,6 +72,11 @@ def timetable() -> list[Schedule]:
         Schedule("refresh_gateways", "fiat_webhook.refresh_gateways", every=timedelta(minutes=1)),
         Schedule("poll_fiat_payments", "fiat_webhook.poll", every=timedelta(seconds=5), on_demand=True),
         Schedule("settle_gateways", "fiat_webhook.settle_gateways", every=timedelta(days=1), offset=timedelta(hours=4)),
+        Schedule("expire_approvals", "payout.expire_approvals", every=timedelta(minutes=1)),
+        Schedule("poll_payouts", "payout.poll", every=timedelta(seconds=1), on_demand=True),
+        Schedule("refresh_payout_providers", "payout.refresh_providers", every=timedelta(minutes=1)),
+        Schedule("refresh_banks", "payout.refresh_banks", every=timedelta(days=1), offset=timedelta(hours=1)),
+        Schedule("reseal", "maintenance.reseal", every=timedelta(days=1), offset=timedelta(hours=5)),
         Schedule("expire_holds", "maintenance.expire_holds", every=timedelta(seconds=10)),
         # Each seal asks for the audit of what it sealed.
         Schedule("seal_ledger", "maintenance.seal_ledger", every=timedelta(minutes=1)),
@@ -93,7 +99,11 @@ def wanted(session: Session, now: datetime) -> set[str]:
         for verb, wish in zip(("poll", "scan"), wishes, strict=True)
         if wish
     }
-    others = {"close_packets": packets.wanted, "poll_fiat_payments": fiat_payments.wanted}
+    others = {
+        "close_packets": packets.wanted,
+        "poll_fiat_payments": fiat_payments.wanted,
+        "poll_payouts": payouts.wanted,
+    }
     return chains | {name for name, is_wanted in others.items() if is_wanted(session, now)}
 
 

@@ -18,7 +18,9 @@ from domain.webhook.models import WebhookReceipt
 from domain.webhook.settings import webhook
 from providers.fiat import registry
 from providers.fiat.base import Gateway, Notice, Order
+from providers.payout.base import Notice as PayoutNotice
 from providers.webhooks.registry import schemes
+from tasks import payout_webhook
 from tasks.base import task, transaction
 
 log = structlog.stdlib.get_logger(__name__)
@@ -75,20 +77,29 @@ class Told(NamedTuple):
 @task("fiat_webhook.handle")
 def handle(receipt_id: UUID) -> None:
     """Look at what one webhook is about. Safe to run any number of times, and in any order with others."""
-    follow(receipt_id, payments, registry.get)
+    follow(receipt_id, payments, registry.get, payout_webhook.notices)
 
 
-def follow(receipt_id: UUID, known: Payments, gateway_of: Callable[[str], Gateway]) -> None:
+def follow(
+    receipt_id: UUID,
+    known: Payments,
+    gateway_of: Callable[[str], Gateway],
+    payouts_of: payout_webhook.Notices = payout_webhook.none,
+) -> None:
     """Raises TransientError while a reference is unknown, PermanentError once it was for too long."""
     with transaction() as session:
         receipt = service.get(session, receipt_id)
     if receipt.settled_at is not None or receipt.body is None:
         return  # another run has done it
-    gateway = gateway_of(receipt.provider)
-    notices = gateway.notices(receipt.body, receipt.headers)
+    of_payouts = payouts_of(receipt.provider, receipt.body, receipt.headers)
+    gateway = _gateway(receipt.provider, gateway_of, of_payouts)
+    notices = () if gateway is None else gateway.notices(receipt.body, receipt.headers)
+    if not notices:
+        payout_webhook.need_answer(of_payouts)
     found: list[Told] = []
-    unknown: list[Notice] = []
+    unknown: list[Notice | PayoutNotice] = []
     for notice in notices:
+        assert gateway is not None  # noqa: S101  # whose notices these are
         with transaction() as session:
             payment = known.find_payment(
                 session, provider=gateway.name, reference=notice.reference, provider_ref=notice.provider_ref
@@ -106,13 +117,33 @@ def follow(receipt_id: UUID, known: Payments, gateway_of: Callable[[str], Gatewa
                 told.order,
                 asked_at=told.asked_at,
                 source=told.source,
-                provider=gateway.name,
+                provider=receipt.provider,
             )
+        unknown += payout_webhook.hear(session, receipt.provider, of_payouts)
         if not unknown:
-            event, note = ("handle", None) if notices else ("ignore", "it is about nothing of ours")
+            event, note = (
+                ("handle", None) if notices or of_payouts.notices else ("ignore", "it is about nothing of ours")
+            )
             service.settle(session, receipt_id, event, note=note)
     if unknown:
         _wait(receipt_id, unknown)
+
+
+def _gateway(provider: str, gateway_of: Callable[[str], Gateway], of_payouts: payout_webhook.Spoken) -> Gateway | None:
+    """None: it is a payout provider's alone, or speaks of payouts, and there is no such gateway here.
+
+    Of payouts or of payments, never of both: each adapter answers only of its own events.
+    """
+    try:
+        return gateway_of(provider)
+    except TransientError:
+        if of_payouts.notices:
+            return None
+        raise
+    except PermanentError:
+        if of_payouts.provider is None:
+            raise
+        return None
 
 
 def _told(gateway: Gateway, receipt: WebhookReceipt, payment: Payment, notice: Notice) -> Told:
@@ -156,7 +187,7 @@ def _checked(told: Told) -> Told:
     return told
 
 
-def _wait(receipt_id: UUID, unknown: Sequence[Notice]) -> None:
+def _wait(receipt_id: UUID, unknown: Sequence[Notice | PayoutNotice]) -> None:
     note = f"unknown: {'; '.join(_named(notice) for notice in unknown[:5])}"
     with transaction() as session:
         waited = service.wait(session, receipt_id, note=note)
@@ -165,7 +196,7 @@ def _wait(receipt_id: UUID, unknown: Sequence[Notice]) -> None:
     raise TransientError(note, retry_after=min(max(waited / 2, PAUSE_MIN), PAUSE_MAX))
 
 
-def _named(notice: Notice) -> str:
+def _named(notice: Notice | PayoutNotice) -> str:
     """Only names: what a payer wrote is in none of them."""
     return f"{notice.kind[:40]} reference {(notice.reference or '-')[:64]}, theirs {(notice.provider_ref or '-')[:64]}"
 

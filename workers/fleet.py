@@ -19,5 +19,6 @@ FLEET = (
     Group("claims", ("claim_sync",), pool="prefork", concurrency=1),
     Group("chains", ("tx_monitor",), pool="prefork", concurrency=2),
     Group("fiat", ("fiat_webhook",), pool="prefork", concurrency=2),
+    Group("payouts", ("payout",), pool="prefork", concurrency=2),
     Group("maintenance", ("maintenance",), pool="prefork", concurrency=1),
 )

@@ -1,8 +1,5 @@
 """Payments by card, bank and wallet: asked for, read, and given back."""
 
-import asyncio
-import json
-import re
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -14,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api import ingest, openapi
+from api import ingest, openapi, waiting
 from api.auth import needs
 from api.body import JsonBytes
 from api.booking import Booking, IdempotencyKey, Units, once
 from api.paging import Cursor, Limit, opened, seal
-from api.responses import JSON, json_response
+from api.responses import json_response
 from api.routes.deposits import Metadata, Text, Word
 from core import db
 from core.errors import NotFoundError
@@ -44,12 +41,6 @@ from providers.fiat.base import Method
 router = APIRouter(prefix="/v1/fiat-payments", tags=["fiat-payments"])
 
 ACCEPTED = 202
-WAIT_MAX = 15
-"""Seconds that a request may wait for the page (RFC 7240, `Prefer: wait=10`)."""
-WAITERS_MAX = 200
-"""Requests that wait at a time. More are answered at once, which is what a preference allows."""
-LOOK_EVERY = 0.2
-_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,6})"?\s*(?=[,;]|$)', re.IGNORECASE)
 
 EXAMPLES: list[JsonValue] = [
     {
@@ -220,7 +211,7 @@ async def create_fiat_payment(
     idempotency_key: IdempotencyKey = None,
     prefer: Annotated[
         str | None,
-        Header(description=f"`wait=10` (RFC 7240): answer when the page is there, at most {WAIT_MAX} s later"),
+        Header(description=f"`wait=10` (RFC 7240): answer when the page is there, at most {waiting.WAIT_MAX} s later"),
     ] = None,
 ) -> Response:
     """Accepted means written: the payment and the job that asks a gateway for the order are one transaction.
@@ -237,42 +228,13 @@ async def create_fiat_payment(
         fields={"quote": "quote_id"},
     )
     response = await run_in_threadpool(once, caller, booking, idempotency_key, body)
-    seconds = _wished(prefer)
-    if not seconds:
-        return response
-    payment_id = UUID(json.loads(bytes(response.body))["id"])
-    found = await _page(caller.tenant, payment_id, seconds)
-    if found is None:
-        return response
-    headers = {name: value for name, value in response.headers.items() if name in ("location", "idempotency-replayed")}
-    headers["Preference-Applied"] = f"wait={seconds}"
-    return Response(_view(found).model_dump_json(), ACCEPTED, headers, media_type=JSON)
-
-
-def _wished(prefer: str | None) -> int:
-    """Seconds that the caller would wait. What can't be read is no preference (RFC 7240, 2)."""
-    wish = _WAIT.search(prefer or "")
-    return min(int(wish[1]), WAIT_MAX) if wish else 0
-
-
-_waiters = 0
-
-
-async def _page(tenant: str, payment_id: UUID, seconds: int) -> FiatPayment | None:
-    """The payment once it can be paid or can't any more, or as it is after so long. None: too many wait already."""
-    global _waiters  # noqa: PLW0603  # of this process
-    if _waiters >= WAITERS_MAX:
-        return None
-    _waiters += 1
-    try:
-        ends = asyncio.get_running_loop().time() + seconds
-        while True:
-            found = await run_in_threadpool(_read, tenant, payment_id)  # no thread is held between two looks
-            if found.current is not PaymentState.CREATED or asyncio.get_running_loop().time() >= ends:
-                return found
-            await asyncio.sleep(LOOK_EVERY)
-    finally:
-        _waiters -= 1
+    return await waiting.preferred(
+        response,
+        prefer,
+        read=partial(_read, caller.tenant),
+        is_over=lambda payment: payment.current is not PaymentState.CREATED,
+        view=_view,
+    )
 
 
 def _read(tenant: str, payment_id: UUID) -> FiatPayment:

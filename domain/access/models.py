@@ -35,6 +35,8 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
     replaces: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id"))
     """The key that this one was made to replace."""
+    person: Mapped[str | None]
+    """Whose own key it is; None: a service's. Who makes the key says so, never who uses it."""
 
 
 class IdempotencyKey(Base):

@@ -28,6 +28,8 @@ from domain.access.models import ApiKey, Tenant
 PREFIX = "tr_"
 _KEY = re.compile(r"tr_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
 _TENANT = re.compile(r"[a-z][a-z0-9-]{1,39}")
+_PERSON = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+"""One spelling, so that one person is never two."""
 ROTATION_OVERLAP = timedelta(days=1)
 """How long a replaced key goes on working, unless told otherwise."""
 
@@ -53,13 +55,18 @@ class Scope(StrEnum):
     FAIRNESS_WRITE = "fairness:write"
     FIAT_PAYMENTS_READ = "fiat_payments:read"
     FIAT_PAYMENTS_WRITE = "fiat_payments:write"
+    BENEFICIARIES_READ = "beneficiaries:read"
+    BENEFICIARIES_WRITE = "beneficiaries:write"
+    PAYOUTS_READ = "payouts:read"
+    PAYOUTS_WRITE = "payouts:write"
+    PAYOUTS_APPROVE = "payouts:approve"
     QUOTES_WRITE = "quotes:write"
     RATES_READ = "rates:read"
 
     @property
     def on_request(self) -> bool:
-        """Whether a key has it by name only: with these one moves money between accounts of the tenant, or has chains
-        read for all tenants.
+        """Whether a key has it by name only: with these one moves money between accounts of the tenant or out of them,
+        or has chains read for all tenants.
         """
         return self in ON_REQUEST
 
@@ -72,6 +79,8 @@ ON_REQUEST = frozenset(
         Scope.PACKETS_WRITE,
         Scope.CLAIMS_WRITE,
         Scope.BETS_WRITE,
+        Scope.PAYOUTS_WRITE,
+        Scope.PAYOUTS_APPROVE,
     }
 )
 
@@ -84,6 +93,12 @@ class Principal:
     key_id: UUID
     scopes: frozenset[str]
     expires_at: datetime | None = None
+    person: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """How records name who asked: `person:<name>` whichever key of that person it was, else `key:<id>`."""
+        return f"key:{self.key_id}" if self.person is None else f"person:{self.person}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +146,11 @@ def create_key(
     scopes: Iterable[str] = tuple(Scope),
     expires_at: datetime | None = None,
     replaces: UUID | None = None,
+    person: str | None = None,
 ) -> IssuedKey:
-    """Make a key. Raises NotFoundError without the tenant, InvalidRequestError for an unknown scope or past expiry."""
+    """Make a key; `person`: whose own it is. Raises NotFoundError without the tenant, InvalidRequestError for an
+    unknown scope, a past expiry or a name that is none.
+    """
     if get_tenant(session, tenant) is None:
         raise NotFoundError(f"there is no tenant {tenant!r}", field="tenant")
     wanted = sorted(set(scopes))
@@ -141,6 +159,8 @@ def create_key(
         raise InvalidRequestError(f"there is no scope {given!r}; there are {', '.join(Scope)}", field="scopes")
     if expires_at is not None and expires_at <= clock.now():
         raise InvalidRequestError("the key would have expired already", field="expires_at")
+    if person is not None and not _PERSON.fullmatch(person):
+        raise InvalidRequestError("a person's name is 1 to 64 of a-z, 0-9, . _ @ and -", field="person")
     key_id = new_id()
     # The end of a UUIDv7 is its random part: the beginning is the time, the same for keys made together.
     secret = f"{PREFIX}{key_id.hex[-12:]}_{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip('=')}"
@@ -153,6 +173,7 @@ def create_key(
         created_at=clock.now(),
         expires_at=expires_at,
         replaces=replaces,
+        person=person,
     )
     session.add(key)
     session.flush()
@@ -176,7 +197,15 @@ def rotate_key(
         raise ConflictError(f"the key {key_id} is no longer valid: make a new one instead")
     if session.scalar(select(ApiKey.id).where(ApiKey.replaces == key_id, ApiKey.revoked_at.is_(None)).limit(1)):
         raise ConflictError(f"the key {key_id} has been replaced already")
-    issued = create_key(session, old.tenant, name=old.name, scopes=old.scopes, expires_at=expires_at, replaces=key_id)
+    issued = create_key(
+        session,
+        old.tenant,
+        name=old.name,
+        scopes=old.scopes,
+        expires_at=expires_at,
+        replaces=key_id,
+        person=old.person,
+    )
     old.expires_at = min(old.expires_at or now + overlap, now + overlap)
     return issued
 
@@ -233,7 +262,7 @@ def authenticate(session: Session, secret: str) -> Principal:
     if key.revoked_at is not None:
         raise CredentialError("the API key has been revoked")
     _need_unexpired(key.expires_at)
-    principal = Principal(key.tenant, key.id, frozenset(key.scopes), key.expires_at)
+    principal = Principal(key.tenant, key.id, frozenset(key.scopes), key.expires_at, key.person)
     if len(_cache) >= _CACHE_MAX:
         _cache.clear()
     _cache[digest] = (time.monotonic() + CACHE_FOR.total_seconds(), principal)

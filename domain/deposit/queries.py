@@ -176,6 +176,23 @@ def count_live(session: Session) -> dict[str, int]:
     return counts
 
 
+def unsettled(session: Session, tenant: str, account: str, asset: str) -> int:
+    """Units that the account was credited with by deposits that may still be undone."""
+    return int(
+        session.scalar(
+            select(func.coalesce(func.sum(Deposit.units_received), 0)).where(
+                # In the statement's text, so that the partial index is found by whatever plan.
+                Deposit.state == literal_column("'credited'"),
+                Deposit.final_at.is_(None),
+                Deposit.tenant == tenant,
+                Deposit.account == account,
+                Deposit.asset == asset,
+            )
+        )
+        or 0
+    )
+
+
 def count_waiting(session: Session) -> list[tuple[str, str, int, datetime]]:
     """(chain, what for, how many, since when the oldest) of the deposits that are deep enough and held up."""
     rows = session.execute(

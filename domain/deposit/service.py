@@ -78,6 +78,7 @@ __all__ = [
     "restart_scan",
     "scan",
     "statuses",
+    "unsettled",
     "use_rates",
     "wanted",
 ]
@@ -108,6 +109,11 @@ def page(
     `owed`: those whose undoing left a debt or a frozen account. `waiting`: those that wait for a node or a rate.
     """
     return queries.page(session, tenant=tenant, state=state, before=before, limit=limit, owed=owed, waiting=waiting)
+
+
+def unsettled(session: Session, tenant: str, account: str, asset: str) -> int:
+    """Units of the account that deposits have credited and that a chain may still undo."""
+    return queries.unsettled(session, tenant, account, asset)
 
 
 @dataclass(frozen=True, slots=True)

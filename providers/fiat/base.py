@@ -17,17 +17,26 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from providers.standing import Standing
 
-class Standing(StrEnum):
-    """What is proven of a call that asked a provider to do something."""
-
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    """It was understood and refused: asked alike, it will be again."""
-    NOT_SENT = "not_sent"
-    """It certainly did not get there: doing it again is safe."""
-    UNKNOWN = "unknown"
-    """It may have got there. Look it up by our reference; never send it again under another."""
+__all__ = [
+    "Abilities",
+    "Gateway",
+    "LineKind",
+    "Made",
+    "Method",
+    "Notice",
+    "Order",
+    "OrderRequest",
+    "OrderState",
+    "Range",
+    "Refund",
+    "RefundRequest",
+    "RefundState",
+    "Refunded",
+    "SettlementLine",
+    "Standing",
+]
 
 
 class OrderState(StrEnum):

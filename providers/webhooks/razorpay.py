@@ -19,3 +19,5 @@ def check(body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes], _no
 
 
 SCHEME = Scheme("razorpay", check)
+X = Scheme("razorpayx", check)
+"""Payouts are webhooks of their own, with a secret of their own."""

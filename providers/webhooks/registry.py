@@ -13,6 +13,7 @@ _SCHEMES = MappingProxyType(
             alchemy_pay.SCHEME,
             flutterwave.SCHEME,
             razorpay.SCHEME,
+            razorpay.X,
             stripe.SCHEME,
             unlimit.SCHEME,
         )

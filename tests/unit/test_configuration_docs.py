@@ -23,7 +23,7 @@ ROWS = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \| [^|]* \|$", PAGE, flags=r
 
 def modules() -> list[ModuleType]:
     """config.settings, those of the hot store, and those that slices of the domain and kinds of providers have."""
-    paths = sorted(path for folder in ("domain", "providers") for path in (ROOT / folder).glob("*/settings.py"))
+    paths = sorted(path for folder in ("domain", "providers") for path in (ROOT / folder).glob("*/*settings.py"))
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
     return [settings, hot, *(importlib.import_module(name) for name in names)]
 

@@ -98,6 +98,11 @@ VECTORS = {
         {"x-razorpay-signature": "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"},
         bytes(range(1, 26)), "x-razorpay-signature",
     ),
+    "razorpayx, RFC 4231": Vector(
+        "razorpayx", b"what do ya want for nothing?",
+        {"x-razorpay-signature": "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+        b"Jefe", "x-razorpay-signature",
+    ),
     "unlimit, FIPS 180": Vector(
         "unlimit", b"ab",
         {"signature": "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"

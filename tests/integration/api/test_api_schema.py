@@ -63,6 +63,15 @@ NEVER = {
     "POST /v1/chains/{chain}/rescans",  # nobody has scanned yet
     "POST /v1/fiat-payments/{payment_id}/refunds",  # none is paid
     "POST /v1/webhooks/{provider}",  # no generator can sign
+    # What leaves needs a destination whose holder somebody has told.
+    "POST /v1/payouts",
+    "GET /v1/payouts/{payout_id}",
+    "GET /v1/payouts/{payout_id}/events",
+    "GET /v1/payouts/{payout_id}/approvals",
+    *(f"POST /v1/payouts/{{payout_id}}/{step}" for step in ("approve", "reject", "cancel", "freeze", "thaw")),
+    "PATCH /v1/payouts/{payout_id}",
+    "POST /v1/payouts/batches",
+    "GET /v1/payouts/batches/{batch_id}",
 }
 """What needs more than a request to be carried out."""
 UNDONE_MAX = 8
@@ -265,6 +274,8 @@ def environment(
 ) -> Iterator[None]:
     """Everything configured and nothing away, so that 5xx is a fault. For the API, which is asked for after it."""
     monkeypatch.setenv("FAIRNESS_KEYS", json.dumps(["0c" * 32]))
+    monkeypatch.setenv("VAULT_KEYS", json.dumps(["0d" * 32]))
+    monkeypatch.setenv("VAULT_FINGERPRINT_KEY", "0e" * 32)
     monkeypatch.setenv("WEBHOOK_SECRETS", json.dumps({"stripe": ["whsec_this_is_no_secret"]}))
     configuration.reload()
     webhook.cache_clear()

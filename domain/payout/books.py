@@ -80,7 +80,9 @@ def give_back(session: Session, payout: Payout, *, now: datetime) -> None:
     if not _unbegin(session, payout, payout.begun_journal_id):
         _restore(session, payout, now=now)
     payout.begun_journal_id = None
-    payout.short_units = 0
+    if payout.short_units:
+        payout.short_units = 0
+        freezing.lift(session, payout)
 
 
 def _unbegin(session: Session, payout: Payout, journal_id: UUID) -> bool:

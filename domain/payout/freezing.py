@@ -9,8 +9,7 @@ from domain.payout.history import ACTOR, note
 from domain.payout.models import Payout
 from domain.payout.sending_settings import Negative
 from domain.payout.sending_settings import sending as settings
-from ledger import accounts, balances
-from ledger.errors import AccountClosedError
+from ledger import balances, freezes
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -22,19 +21,30 @@ def is_frozen(session: Session, payout: Payout) -> bool:
 
 
 def freeze(session: Session, payout: Payout, *, owed: int, now: datetime) -> None:
-    """After money was taken that is not there. Its journal has locked the account. A person unfreezes it."""
+    """After money was taken that is not there. Its journal has locked the account."""
     log.error("payout.owed", payout_id=str(payout.id), account=payout.account, owed=str(owed))
     note(session, payout, "owed", now=now, actor=ACTOR, account=payout.account, units=str(owed))
     if settings().negative_balance is not Negative.FREEZE:
         return
-    try:
-        accounts.freeze(
-            session,
-            tenant=payout.tenant,
-            code=payout.account,
-            asset=payout.asset,
-            reason=f"{payout.subject} left after it was given back: {owed} units are owed",
-            actor=ACTOR,
-        )
-    except AccountClosedError:
-        return  # nothing moves in it anyway
+    freezes.place(
+        session,
+        tenant=payout.tenant,
+        code=payout.account,
+        asset=payout.asset,
+        holder=payout.subject,
+        reason=f"{payout.subject} left after it was given back: {owed} units are owed",
+        actor=ACTOR,
+    )
+
+
+def lift(session: Session, payout: Payout) -> None:
+    """After it came back once more: what its owner owed for it is paid."""
+    freezes.lift(
+        session,
+        tenant=payout.tenant,
+        code=payout.account,
+        asset=payout.asset,
+        holder=payout.subject,
+        reason=f"{payout.subject} came back, and what was owed for it is paid",
+        actor=ACTOR,
+    )

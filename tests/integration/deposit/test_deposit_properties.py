@@ -160,7 +160,7 @@ class World:
 @pytest.mark.usefixtures("database_url")
 @pytest.mark.parametrize("final_only", [False, True], ids=["reorgs", "final_only"])
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -100,7 +100,7 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS, max_size=15))
 @hypothesis_settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 def test_whatever_happens_all_that_was_told_is_verified_at_the_end(
     use_keys: UseKeys, steps: list[tuple[object, ...]]

@@ -243,9 +243,9 @@ kinds = pytest.mark.parametrize("kind", [StripeDouble, FlutterwaveDouble], ids=[
 @kinds
 @pytest.mark.usefixtures("patch")
 def test_whoever_is_killed_all_is_done_once(kind: type[Double], tmp_path: Path) -> None:
-    """At every third commit and request where orders and refunds are asked for, and at some of all others."""
+    """At every fifth commit and request where orders and refunds are asked for, and at some of all others."""
     with kind() as double:
-        strike(double, tmp_path, chain(range(1, 20, 3), range(20, 500, 9)))
+        strike(double, tmp_path, chain(range(1, 20, 5), range(20, 500, 16)))
 
 
 @kinds

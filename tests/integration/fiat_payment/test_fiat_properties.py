@@ -181,7 +181,7 @@ def test_each_unit_is_credited_once_in_whatever_order_it_is_told(desk: Desk) -> 
     run_state_machine_as_test(
         Provider,
         settings=settings(
-            max_examples=25,
+            max_examples=8,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

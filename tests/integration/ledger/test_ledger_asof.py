@@ -27,7 +27,7 @@ TICK = timedelta(microseconds=1)
 quick = settings(
     deadline=None,
     database=None,
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

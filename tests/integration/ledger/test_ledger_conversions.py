@@ -175,7 +175,7 @@ def test_a_result_needs_each_rate_and_of_the_right_assets(desk: str) -> None:
 
 
 @settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -219,7 +219,7 @@ deeds = st.one_of(
 )
 
 
-@settings(quick, max_examples=30)
+@settings(quick, max_examples=15)
 @given(asked=st.lists(st.tuples(deeds, st.booleans()), max_size=12))
 def test_frozen_if_and_only_if_somebody_wants_it(books: str, asked: list[tuple[tuple[str, str], bool]]) -> None:
     """Also what is rolled back. The changes tell the same, step by step."""

@@ -33,7 +33,7 @@ postings = st.builds(
 journals = st.lists(postings, min_size=1, max_size=5)
 
 
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=30)
 @given(wanted=st.lists(journals, min_size=1, max_size=6))
 def test_the_books_agree_with_a_model_whatever_is_posted(books: str, wanted: list[list[Posting]]) -> None:
     tenant, model = b.new_tenant(), Model()
@@ -165,4 +165,4 @@ class Books(RuleBasedStateMachine):
 
 
 def test_any_order_of_posts_repeats_and_reversals_agrees_with_the_model(books: str) -> None:
-    run_state_machine_as_test(Books, settings=settings(quick, max_examples=40, stateful_step_count=20))
+    run_state_machine_as_test(Books, settings=settings(quick, max_examples=20, stateful_step_count=20))

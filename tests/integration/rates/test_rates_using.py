@@ -201,7 +201,7 @@ def test_what_the_registry_does_not_know_is_refused(market: Market) -> None:
 PRICE = st.decimals(min_value="0.000001", max_value="1000000", places=6).map(lambda price: f"{price:f}")
 
 
-@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(eth=PRICE, ngn=PRICE, eur=PRICE)
 def test_a_way_there_and_back_is_one_and_ways_add_up(market: Market, eth: str, ngn: str, eur: str) -> None:
     for price, pair in ((eth, ETH_USD), (ngn, USD_NGN), (eur, EUR_USD)):

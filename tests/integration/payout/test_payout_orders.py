@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
     initialize,
@@ -56,7 +57,7 @@ class Office(RuleBasedStateMachine):
             return
 
     @rule(target=payouts, maker=PEOPLE, needed=st.integers(0, 2), units=st.integers(1, 3_000))
-    def ask(self, maker: str, needed: int, units: int) -> object:
+    def ask(self, maker: str, needed: int, units: int) -> UUID | MultipleResults[UUID]:
         try:
             made = waiting(needed=needed, units=units, maker=maker, account=self.account)
         except InvalidRequestError:
@@ -65,7 +66,7 @@ class Office(RuleBasedStateMachine):
         return made
 
     @rule(target=sights, payout=payouts)
-    def look(self, payout: UUID) -> object:
+    def look(self, payout: UUID) -> tuple[UUID, bytes]:
         return payout, read(payout).content_hash
 
     @rule(payout=payouts, who=PEOPLE)
@@ -154,7 +155,7 @@ def office(vault_keys: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 @pytest.mark.usefixtures("office", "database_url")
 def test_whatever_people_do_in_any_order() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Office,
         settings=hypothesis_settings(
             max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)

@@ -10,8 +10,9 @@ import pytest
 
 from core import clock
 from core.db import transaction
-from core.errors import InvariantError
+from core.errors import ConflictError, InvariantError
 from core.ids import new_id
+from domain.payout import stopping
 from domain.payout.sending_settings import sending
 from domain.payout.states import AttemptState, PayoutState
 from ledger import accounts, balances
@@ -313,3 +314,16 @@ def test_ended_ones_are_looked_at_thinly_and_then_never(desk: Desk) -> None:
     assert desk.get(payout_id).next_look_at is None
     assert desk.clock.passed > timedelta(days=14)
     assert len(desk.provider.asked) == 1
+
+
+def test_one_that_a_provider_has_after_all_can_not_be_cancelled(desk: Desk) -> None:
+    desk.provider.answers = [Refusal.REQUEST]
+    payout_id = desk.sent()
+    desk.provider.make(desk.provider.asked[0])
+    tell_by(desk, payout_id, R.PENDING)
+    assert (desk.state(payout_id), desk.breaks()) == (S.FROZEN, ["payout.refused", "payout.sent_twice"])
+    with pytest.raises(ConflictError, match="after all"), transaction() as session:
+        stopping.cancel(session, payout_id, actor="person:ann", reason="never sent")
+    desk.thaw(payout_id)
+    desk.submit(payout_id)
+    assert (desk.state(payout_id), desk.accepted(), where(desk)) == (S.SUBMITTED, 1, UNDER_WAY)

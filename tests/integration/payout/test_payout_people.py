@@ -117,6 +117,25 @@ def test_an_edit_is_another_revision_with_another_hold_that_nobody_has_approved(
         approve(payout, EVE)  # she edited an earlier revision of it
 
 
+def test_what_was_said_of_one_revision_does_not_count_for_the_next(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYOUT_APPROVALS", "[[1, 2]]")
+    payout_settings.payout.cache_clear()
+    payout = waiting(needed=2)
+    approve(payout, ADA)
+    edit(payout, Edit(units=900), book)
+    approve(payout, BOB)
+    assert read(payout).state == "awaiting_approval" and asked_for(payout) == []
+    with transaction() as session:
+        stopping.freeze(session, payout, actor=ADA, reason="looks odd")
+        stopping.thaw(session, payout, actor=ADA, reason="asked them")
+        proceeding.proceed(session, payout, book.ports())
+    approve(payout, ADA)
+    assert read(payout).state == "awaiting_approval"
+    approve(payout, BOB)
+    assert read(payout).state == "approved"
+    assert [revision for revision, _, _ in said(payout)] == [1, 2, 3, 3]
+
+
 def test_an_edit_tells_what_it_changed_and_nothing_of_the_destination(book: Book) -> None:
     payout = waiting()
     other = UUID(int=7)

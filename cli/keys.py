@@ -79,6 +79,8 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key. Its secret is printed once, alone on standard output."""
+    if person is None and scope and Scope.PAYOUTS_APPROVE in scope:
+        raise typer.BadParameter(f"with {Scope.PAYOUTS_APPROVE} people approve: say whose key it is with --person")
     with db.transaction() as session:
         issued = access.create_key(
             session,

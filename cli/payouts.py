@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 from sqlalchemy.orm import Session
 
-from cli import payout_rows, values
+from cli import payout_resolve, payout_rows, payout_rules, values
 from cli.acting import NOTHING_DONE, Actor, Commit, Reason, checked, user
 from cli.nouns import noun
 from cli.output import AsJson, details, document, listing, section, table
@@ -17,6 +17,8 @@ from domain.payout import service as payouts
 from domain.payout.service import Edit, Evidence, Payout, PayoutProviderRow, PayoutState
 
 app = noun()
+app.add_typer(payout_resolve.app)
+app.add_typer(payout_rules.app)  # without a name: its commands are among these
 PayoutId = Annotated[UUID, typer.Argument(metavar="PAYOUT", help="The payout's id, from `tallyrail payouts list`.")]
 Seen = Annotated[
     str | None,

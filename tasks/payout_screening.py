@@ -4,14 +4,13 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from core.db import transaction
 from domain.beneficiary import service as beneficiaries
 from domain.deposit import service as deposits
 from domain.payout import service as payouts
 from domain.payout.ports import Ports
 from domain.quote import service as quotes
 from domain.rates.service import usable
-from tasks.base import task
+from tasks.base import task, transaction
 
 PORTS = Ports(
     take=beneficiaries.take,

@@ -7,6 +7,7 @@ hash, and what was said of the one before counts no more. One person is enough t
 
 from uuid import UUID
 
+import structlog
 from sqlalchemy.orm import Session
 
 from core import clock
@@ -20,6 +21,8 @@ from domain.payout.models import Payout, PayoutApproval
 from domain.payout.people import because, locked, named, need_seen
 from domain.payout.screening import submit
 from domain.payout.states import Decision, PayoutState
+
+log = structlog.stdlib.get_logger(__name__)
 
 EXPIRED = "approval_expired"
 REJECTED = "rejected_by_hand"
@@ -136,7 +139,8 @@ def given(session: Session, payout: Payout) -> int:
 def expire_approvals(*, limit: int = 100) -> int:
     """Reject what nobody approved in time, each in a transaction of its own. Says how many.
 
-    One that can't be keeps no other waiting. Raises InvariantError of the last such.
+    One that can't be keeps no other waiting: a provider has it after all, or, raised as the last of such, its row is
+    not what it should be (InvariantError).
     """
     with transaction() as session:
         found = queries.expired(session, now=clock.now(), limit=limit)
@@ -144,6 +148,8 @@ def expire_approvals(*, limit: int = 100) -> int:
     for payout_id in found:
         try:
             ended += _expire(payout_id)
+        except ConflictError as error:
+            log.warning("payout.not_expired", payout_id=str(payout_id), error=str(error))
         except InvariantError as error:
             wrong = error
     if wrong is not None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from core import clock, jobs
 from core.errors import ConflictError, InvalidRequestError, InvariantError
-from domain.payout import books, history, postings, queries
+from domain.payout import books, history, postings, queries, sending_queries
 from domain.payout.content import content_hash
 from domain.payout.models import Payout
 from domain.payout.people import PERSON, because, locked, named, need_seen
@@ -53,6 +53,8 @@ def take(session: Session, payout_id: UUID, *, actor: str, reason: str) -> Payou
         )
     if payout.by_hand:
         return payout
+    if sending_queries.unsettled(sending_queries.attempts(session, payout.id)) is not None:
+        raise ConflictError(f"a provider has the payout {payout.id} after all: it goes on with that")
     payout.by_hand = True
     payout.waits_for, payout.waits_since, payout.next_look_at = None, None, None
     payout.content_hash = content_hash(payout)

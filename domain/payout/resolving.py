@@ -71,29 +71,29 @@ def confirm(session: Session, payout_id: UUID, outcome: str, *, actor: str) -> P
     """Say the same as who proposed it: then it is so. Raises as `propose`, and ConflictError for the same person."""
     who = _person(actor)
     payout, attempt = _unknown(session, payout_id)
-    proposed = sending_queries.open_resolution(session, payout_id)
-    if proposed is None:
+    said_before = sending_queries.open_resolution(session, payout_id)
+    if said_before is None:
         raise ConflictError(f"nobody has proposed what became of the payout {payout_id}")
-    if proposed.proposed_by == who:
+    if said_before.proposed_by == who:
         raise ConflictError(f"{who} proposed it: another person confirms it")
-    if proposed.outcome != outcome:
-        raise ConflictError(f"{proposed.proposed_by} proposed {proposed.outcome}: confirm that, or withdraw it")
+    if said_before.outcome != outcome:
+        raise ConflictError(f"{said_before.proposed_by} proposed {said_before.outcome}: confirm that, or withdraw it")
     now = clock.now()
     before = payout.current
-    proposed.confirmed_by, proposed.closed_at = who, now
-    payout.evidence = {**proposed.evidence, "proposed_by": proposed.proposed_by, "confirmed_by": who}
-    said = {"outcome": outcome, "proposed_by": proposed.proposed_by}
+    said_before.confirmed_by, said_before.closed_at = who, now
+    payout.evidence = {**said_before.evidence, "proposed_by": said_before.proposed_by, "confirmed_by": who}
+    said = {"outcome": outcome, "proposed_by": said_before.proposed_by}
     if outcome == PAID:
         attempt.state, attempt.answered_at = AttemptState.ACCEPTED, now
         payout.provider, payout.provider_ref = attempt.provider, attempt.provider_ref
         books.pay(session, payout, attempt.provider)
-        move(session, payout, "pay", now=now, actor=who, reason=proposed.evidence["note"], **said)
+        move(session, payout, "pay", now=now, actor=who, reason=said_before.evidence["note"], **said)
     else:
         attempt.state, attempt.answered_at = AttemptState.ABSENT, now  # if it is there after all, it is the payout's
         books.give_back(session, payout, now=now)
         limits.release_usage(session, payout)
         payout.failure = "resolved"
-        move(session, payout, "fail", now=now, actor=who, reason=proposed.evidence["note"], **said)
+        move(session, payout, "fail", now=now, actor=who, reason=said_before.evidence["note"], **said)
     followed(session, payout, before, now=now)
     log.warning("payout.resolved", payout_id=str(payout_id), outcome=outcome)
     return payout
@@ -105,12 +105,12 @@ def withdraw(session: Session, payout_id: UUID, *, actor: str, reason: str) -> N
     if not reason.strip():
         raise InvalidRequestError("a withdrawal says why", field="reason")
     payout, _ = _unknown(session, payout_id)
-    proposed = sending_queries.open_resolution(session, payout_id)
-    if proposed is None:
+    said_before = sending_queries.open_resolution(session, payout_id)
+    if said_before is None:
         raise ConflictError(f"nobody has proposed what became of the payout {payout_id}")
     now = clock.now()
-    proposed.closed_at = now
-    note(session, payout, "proposal_withdrawn", now=now, actor=who, reason=reason, outcome=proposed.outcome)
+    said_before.closed_at = now
+    note(session, payout, "proposal_withdrawn", now=now, actor=who, reason=reason, outcome=said_before.outcome)
 
 
 def _person(actor: str) -> str:
@@ -127,3 +127,12 @@ def _unknown(session: Session, payout_id: UUID) -> tuple[Payout, PayoutAttempt]:
     if payout.current is not PayoutState.UNKNOWN or attempt is None:
         raise ConflictError(f"the payout {payout_id} is {payout.state}: its provider knows what becomes of it")
     return payout, attempt
+
+
+def reference(session: Session, payout_id: UUID) -> str:
+    """What the provider knows it by, if it knows it. Raises as `plan`."""
+    return _unknown(session, payout_id)[1].reference
+
+
+def proposed(session: Session, payout_id: UUID) -> PayoutResolution | None:
+    return sending_queries.open_resolution(session, payout_id)

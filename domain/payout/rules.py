@@ -83,16 +83,29 @@ class Kind(BaseModel):
     by_settings: ClassVar[bool] = False
     """Made from the settings and lists, and never a row."""
 
+    @property
+    def looks_back(self) -> timedelta:
+        """How far it looks at what was asked for before. Nothing earlier need be among the facts."""
+        return timedelta(0)
+
     def reason(self, facts: Facts) -> str | None:
         raise NotImplementedError
 
 
 Seconds = Annotated[int, Field(ge=1, le=WITHIN_MAX)]
-Times = Annotated[int, Field(ge=1, le=1_000)]
 Side = Literal["account", "destination"]
+Times = Annotated[int, Field(ge=1, le=1_000)]
 
 
-class Velocity(Kind):
+class _LooksBack(Kind):
+    seconds: Seconds
+
+    @property
+    def looks_back(self) -> timedelta:
+        return timedelta(seconds=self.seconds)
+
+
+class Velocity(_LooksBack):
     """The account, or the destination, has had `count` payouts within `seconds`, and this is one more."""
 
     count: Times
@@ -105,7 +118,7 @@ class Velocity(Kind):
         return f"{found} others of the {self.of} in {_span(self.seconds)}" if found >= self.count else None
 
 
-class Repeats(Kind):
+class Repeats(_LooksBack):
     """The account has asked for the same amount `count` times within `seconds`, and does so again."""
 
     count: Times
@@ -117,7 +130,7 @@ class Repeats(Kind):
         return f"the same amount {found} times before in {_span(self.seconds)}" if found >= self.count else None
 
 
-class FanIn(Kind):
+class FanIn(_LooksBack):
     """Within `seconds` the destination is that of `accounts` different ones, this one included."""
 
     accounts: Annotated[int, Field(ge=2, le=1_000)]
@@ -141,7 +154,7 @@ class NewAccount(Kind):
         return f"the account is younger than {_span(self.seconds)}" if young else None
 
 
-class JustBelow(Kind):
+class JustBelow(_LooksBack):
     """`count` of the account's within `seconds`, this one included, are worth up to `percent` less than `cents`."""
 
     cents: Annotated[int, Field(ge=1, lt=10**30)]

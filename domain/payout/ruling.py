@@ -57,16 +57,6 @@ def write(session: Session, new: NewRule) -> PayoutRule:
     return row
 
 
-def switch(session: Session, *, tenant: str | None, name: str, enabled: bool, actor: str, reason: str) -> PayoutRule:
-    """Let the rule speak, or be silent. Raises NotFoundError, InvalidRequestError."""
-    row = screening_queries.lock_rule(session, tenant=tenant, name=name)
-    if row is None:
-        raise NotFoundError(f"there is no rule {name[:64]!r} of {tenant or 'all tenants'}")
-    row.enabled, row.actor, row.reason, row.updated_at = enabled, named(actor), because(reason), clock.now()
-    session.flush()
-    return row
-
-
 def rules_of_settings() -> Sequence[rules.Rule]:
     """Those that settings and lists make."""
     return rules.built_in(cooling_seconds=1, first_by_hand=1)

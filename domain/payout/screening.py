@@ -29,7 +29,6 @@ LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(minutes=1), timedelta(minutes=15)
 SCREENING = "screening"
 """Who froze it, in the history: what the screening froze, the screening thaws."""
 LIMIT_RULE = "limit"
-PAST = timedelta(seconds=rules.WITHIN_MAX)
 
 
 def screen(session: Session, payout: Payout, ports: Ports, taken: Taken, *, now: datetime) -> None:
@@ -105,7 +104,8 @@ def examine(session: Session, payout: Payout, ports: Ports, taken: Taken, *, now
         *rules.built_in(cooling_seconds=cooling, first_by_hand=settings().first_by_hand),
         *_rules(session, payout.tenant),
     ]
-    found = rules.findings(_facts(session, payout, ports, taken, now=now), asked)
+    facts = _facts(session, payout, ports, taken, now=now, since=now - max(rule.asks.looks_back for rule in asked))
+    found = rules.findings(facts, asked)
     found += [
         Finding(
             rule=f"{LIMIT_RULE}:{near.name}",
@@ -129,7 +129,8 @@ def _rules(session: Session, tenant: str) -> Sequence[Rule]:
     ]
 
 
-def _facts(session: Session, payout: Payout, ports: Ports, taken: Taken, *, now: datetime) -> Facts:
+def _facts(session: Session, payout: Payout, ports: Ports, taken: Taken, *, now: datetime, since: datetime) -> Facts:
+    """`since`: how far back the rules look at other payouts. Where none does, none is read."""
     tenant, account = payout.tenant, payout.account
     listed = screening_queries.listed(
         session, tenant=tenant, account=account, destination=payout.destination_fingerprint
@@ -145,8 +146,8 @@ def _facts(session: Session, payout: Payout, ports: Ports, taken: Taken, *, now:
         affiliate=payout.affiliate,
         account_since=min((each.created_at for each in owned), default=None),
         destination_since=taken.verified_at,
-        of_account=screening_queries.of_account(session, payout, since=now - PAST),
-        to_destination=screening_queries.to_destination(session, payout, since=now - PAST),
+        of_account=screening_queries.of_account(session, payout, since=since) if since < now else (),
+        to_destination=screening_queries.to_destination(session, payout, since=since) if since < now else (),
         paid_of_account=screening_queries.has_paid(session, tenant=tenant, account=account),
         paid_of_tenant=screening_queries.count_paid(session, tenant=tenant, most=settings().first_by_hand),
         denied=frozenset(each.scope for each in listed if each.list == "deny"),

@@ -225,6 +225,18 @@ def test_what_makes_no_sense_makes_no_tenant_and_no_key(session: Session, new_ke
     assert [key.revoked_at for key in access.keys(session, "shop")] == [revoked_at, None]
 
 
+def test_a_key_stays_its_persons_and_a_name_has_one_spelling(session: Session, new_key: NewKey) -> None:
+    issued = new_key(person="ada.obi")
+    rotated = access.rotate_key(session, issued.key.id)
+    session.commit()
+    assert access.authenticate(session, rotated.secret).actor == "person:ada.obi"
+    service = new_key()
+    assert access.authenticate(session, service.secret).actor == f"key:{service.key.id}"
+    for person in ("", "Ada", "ada obi", "ada\n", "-ada", "\u00e4da", "a" * 65):
+        with pytest.raises(InvalidRequestError):
+            access.create_key(session, "shop", name="x", person=person)
+
+
 def test_the_secret_is_kept_nowhere(session: Session, new_key: NewKey) -> None:
     issued = new_key()
     assert issued.secret.startswith(f"tr_{issued.key.id.hex[-12:]}_")

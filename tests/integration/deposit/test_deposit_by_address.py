@@ -40,6 +40,23 @@ def test_a_payment_to_an_allotted_address_is_found_and_credited(desk: Desk) -> N
     assert cursor().next_block == desk.dev.height + 1
 
 
+def test_what_a_chain_may_still_undo_is_unsettled_until_it_is_final(desk: Desk) -> None:
+    deposit = desk.by_address()
+    desk.scan()
+    desk.dev.send(deposit.address, ETHER)
+
+    def unsettled(account: str = deposit.account, asset: str = COIN) -> int:
+        with transaction() as session:
+            return service.unsettled(session, TENANT, account, asset)
+
+    assert unsettled() == 0
+    credited = desk.settle(deposit, blocks=1)
+    assert (credited.state, credited.final_at) == ("credited", None)
+    assert (unsettled(), unsettled(account="user:other:available"), unsettled(asset="iso4217:USD")) == (ETHER, 0, 0)
+    assert desk.settle(deposit, blocks=5).final_at is not None
+    assert unsettled() == 0
+
+
 def test_the_first_payment_is_found_though_the_clock_of_who_allotted_was_ahead(desk: Desk) -> None:
     with time_machine.travel(clock.now() + timedelta(hours=1)):
         deposit = desk.by_address()

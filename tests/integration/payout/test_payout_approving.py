@@ -10,7 +10,9 @@ from sqlalchemy import text
 from core import clock
 from core.db import transaction
 from core.errors import ConflictError, InvalidRequestError, InvariantError, NotFoundError
+from core.ids import new_id
 from domain.payout import approving, stopping
+from domain.payout.models import PayoutAttempt
 from domain.payout.states import PayoutState
 from tests.integration.payout.counter import (
     ADA,
@@ -141,6 +143,23 @@ def test_what_nobody_approves_in_time_is_rejected(database_url: str, monkeypatch
         )
     assert re.fullmatch(r"not approved until \d{4}-\d\d-\d\d \d\d:\d\d UTC", str(why))
     assert read(decided).state == "approved" and held() == (1_010, 98_990)
+
+
+def test_what_a_provider_has_after_all_does_not_expire_and_keeps_no_other_waiting(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, other = waiting(), waiting()
+    now = clock.now()
+    with transaction() as session:
+        session.add(
+            PayoutAttempt(
+                id=new_id(), payout_id=there, number=1, provider="acme", request_hash=b"x", state="accepted",
+                first_sent_at=now, last_sent_at=now,
+            )
+        )  # fmt: skip
+    monkeypatch.setattr(clock, "now", after(72))
+    assert approving.expire_approvals() == 1
+    assert (read(there).state, read(other).state) == ("awaiting_approval", "rejected")
 
 
 def test_a_payout_that_people_pay_is_asked_of_no_provider(database_url: str) -> None:

@@ -1,8 +1,8 @@
 """People edit, cancel, freeze, thaw and pay by hand: what each leaves of the money, the approvals and the limits."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -19,12 +19,11 @@ from domain.payout.by_hand import Evidence
 from domain.payout.editing import Edit
 from domain.payout.errors import LimitExceededError, PayoutRefusedError
 from domain.payout.models import PayoutListing, PayoutProviderRow
-from domain.payout.ports import Ports
 from domain.payout.states import PAYOUT, PayoutState
 from ledger import accounts, balances
 from ledger.errors import AccountFrozenError, InsufficientFundsError
 from ledger.holds import HoldState
-from providers.payout.base import Destination, Kind
+from providers.payout.base import Kind
 from tests.integration.beneficiary.conftest import vault_keys
 from tests.integration.payout.counter import (
     ADA,
@@ -34,6 +33,9 @@ from tests.integration.payout.counter import (
     EVE,
     SHOP,
     USER,
+    Book,
+    Entry,
+    Par,
     asked_for,
     at_once,
     events,
@@ -48,48 +50,6 @@ from tests.integration.payout.counter import (
 
 __all__ = ["vault_keys"]
 pytestmark = pytest.mark.usefixtures("funded")
-
-
-IBAN = Destination(kind=Kind.IBAN, number="DE89370400440532013000", holder="Ada Obi")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A destination of the book, as payouts take it over."""
-
-    id: UUID
-    account: str = USER
-    kind: Kind = Kind.IBAN
-    chain: str | None = None
-    destination: Destination = IBAN
-    fingerprint: str = "a" * 64
-    masked: str = "DE****3000"
-    state: str = "verified"
-    failure: str | None = None
-    verified_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Par:
-    """A unit is a cent."""
-
-    numerator: int = 1
-    denominator: int = 1
-
-
-class Book:
-    def __init__(self) -> None:
-        self.entries: dict[UUID, Entry] = {}
-
-    def take(self, _session: object, beneficiary_id: UUID, /, *, tenant: str) -> Entry:
-        assert tenant == SHOP
-        return self.entries.get(beneficiary_id) or Entry(beneficiary_id, verified_at=clock.now() - timedelta(days=9))
-
-    def ports(self) -> Ports:
-        def never(*_args: Any, **_named: Any) -> Any:
-            raise AssertionError("an edit needs none of these")
-
-        return Ports(take=self.take, add=never, consume=never, rate=lambda *_: Par(), unsettled=lambda *_: 0)
 
 
 @pytest.fixture
@@ -155,6 +115,25 @@ def test_an_edit_is_another_revision_with_another_hold_that_nobody_has_approved(
     assert used()["account"] == (600, 1) and held() == (610, 99_390)
     with pytest.raises(ConflictError, match="another person decides"):
         approve(payout, EVE)  # she edited an earlier revision of it
+
+
+def test_what_was_said_of_one_revision_does_not_count_for_the_next(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYOUT_APPROVALS", "[[1, 2]]")
+    payout_settings.payout.cache_clear()
+    payout = waiting(needed=2)
+    approve(payout, ADA)
+    edit(payout, Edit(units=900), book)
+    approve(payout, BOB)
+    assert read(payout).state == "awaiting_approval" and asked_for(payout) == []
+    with transaction() as session:
+        stopping.freeze(session, payout, actor=ADA, reason="looks odd")
+        stopping.thaw(session, payout, actor=ADA, reason="asked them")
+        proceeding.proceed(session, payout, book.ports())
+    approve(payout, ADA)
+    assert read(payout).state == "awaiting_approval"
+    approve(payout, BOB)
+    assert read(payout).state == "approved"
+    assert [revision for revision, _, _ in said(payout)] == [1, 2, 3, 3]
 
 
 def test_an_edit_tells_what_it_changed_and_nothing_of_the_destination(book: Book) -> None:

@@ -1,28 +1,31 @@
 """Payouts that are asked for: what is bound, counted, decided; and that a refusal leaves nothing behind."""
 
-from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from api import payout_ports
 from core import clock
 from core.db import transaction
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, TransientError
 from core.vault import VaultOffError
 from domain.beneficiary import service as book
-from domain.payout import sealing
+from domain.payout import limits, sealing
 from domain.payout.content import content_hash
 from domain.payout.errors import LimitExceededError, PayoutRefusedError, TooManyRequestsError
 from domain.payout.ports import NewDestination
-from domain.payout.service import PayoutState
+from domain.payout.service import Payout, PayoutState
 from domain.quote.models import Quote
 from domain.quote.service import Fixed
 from ledger import accounts
 from ledger.errors import AccountFrozenError, InsufficientFundsError
 from providers.payout.base import Destination, Kind
+from tasks import payout_screening
+from tasks.base import TASKS
 from tests.integration.payout_asking.desk import ACCT, BNB, NGN, NUBAN, SHOP, USD, USER, Desk
 
 
@@ -224,6 +227,17 @@ def test_limits_by_value_and_number_refuse_and_what_ends_unpaid_is_given_back(de
     desk.ask(1_000, beneficiary_id=theirs, account="user:7:available")
 
 
+def test_giving_back_and_counting_again_twice_is_once(desk: Desk) -> None:
+    desk.fund(50_000)
+    there = desk.destination()
+    made, _ = desk.ask(1_000, beneficiary_id=there), desk.ask(1_000, beneficiary_id=there)
+    for step, left in ((limits.release_usage, (1_000, 1)), (partial(limits.recount, now=clock.now()), (2_000, 2))):
+        for _ in range(2):
+            with transaction() as session:
+                step(session, session.get_one(Payout, made.id))
+        assert desk.used() == dict.fromkeys(("account", "tenant", "destination"), left)
+
+
 def test_a_week_is_seven_days_and_a_day_is_one(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.set(PAYOUT_LIMIT_ACCOUNT_DAY="1000", PAYOUT_LIMIT_ACCOUNT_WEEK="2500")
     desk.fund(50_000)
@@ -292,7 +306,8 @@ def test_it_waits_for_its_destination_and_goes_on_when_that_is_verified(desk: De
         book.verify_by_hand(session, made.beneficiary_id, actor="person:ada", reason="called the bank")
     [job] = desk.jobs("payout.follow_beneficiary")
     assert job.args == {"beneficiary_id": str(made.beneficiary_id)}
-    gone_on = desk.proceed(made)
+    TASKS[job.task].function(**TASKS[job.task].validate(job.args))
+    gone_on = desk.read(made)
     assert gone_on.current is PayoutState.AWAITING_APPROVAL
     assert "new_destination" in [found["rule"] for found in gone_on.findings]
     assert gone_on.content_hash == content_hash(gone_on) != made.content_hash
@@ -385,8 +400,5 @@ def test_a_quote_converts_once_and_one_that_doesnt_fit_stays_unused(desk: Desk) 
         assert session.get_one(Quote, other.id).used_by is None
 
 
-def test_ports_are_those_of_the_workers_too() -> None:
-    from api.payout_ports import PORTS as API
-    from tasks.payout_screening import PORTS as WORKERS
-
-    assert replace(API) == WORKERS
+def test_requests_and_jobs_have_the_same_ports() -> None:
+    assert payout_ports.PORTS == payout_screening.PORTS

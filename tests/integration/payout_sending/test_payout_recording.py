@@ -10,8 +10,9 @@ import pytest
 
 from core import clock
 from core.db import transaction
-from core.errors import InvariantError
+from core.errors import ConflictError, InvariantError
 from core.ids import new_id
+from domain.payout import stopping
 from domain.payout.sending_settings import sending
 from domain.payout.states import AttemptState, PayoutState
 from ledger import accounts, balances
@@ -70,12 +71,12 @@ def after(state: S, told: R) -> S:
 
 
 @pytest.mark.parametrize("first", NEWS)
-def test_every_news_after_every_other_twice(desk: Desk, first: R) -> None:
+def test_every_news_after_every_other_and_twice(desk: Desk, first: R) -> None:
     """The owner keeps enough for what was given back to be taken again."""
     for second, third in product(NEWS, NEWS):
         payout_id = desk.sent(units=100, fee=5)
         state = S.SUBMITTED
-        for told in (first, first, second, second, third, third):
+        for told in (first, second, third, third):
             before = (desk.balance(USER), desk.balance(TRANSIT), desk.balance(ACME), desk.balance(FEES))
             expected = after(state, told)
             tell(desk, payout_id, told, Refusal.DESTINATION if told in (R.FAILED, R.RETURNED) else None)
@@ -142,6 +143,7 @@ def test_failed_then_paid_takes_what_there_is_and_the_rest_is_owed(desk: Desk) -
     assert desk.breaks() == ["payout.paid_late"]
     tell(desk, payout_id, R.RETURNED)
     assert (desk.balance(USER), desk.balance(OWED), desk.balance(FEES)) == (4_000, 0, 0)
+    assert desk.get(payout_id).short_units == 0
 
 
 def test_a_debt_that_was_paid_off_meanwhile_comes_back_to_its_owner(desk: Desk) -> None:
@@ -183,6 +185,7 @@ def test_money_for_a_closed_account_lies_in_suspense_and_is_taken_from_there_aga
     )
     tell(desk, payout_id, R.PAID)
     assert (desk.balance(SUSPENSE), desk.balance(OWED), desk.balance(ACME)) == (0, 0, -UNITS)
+    assert desk.get(payout_id).suspended_units == 0
     tell(desk, payout_id, R.RETURNED)
     assert (desk.balance(SUSPENSE), desk.balance(ACME), desk.balance(TRANSIT)) == (UNITS + FEE, 0, 0)
 
@@ -313,3 +316,16 @@ def test_ended_ones_are_looked_at_thinly_and_then_never(desk: Desk) -> None:
     assert desk.get(payout_id).next_look_at is None
     assert desk.clock.passed > timedelta(days=14)
     assert len(desk.provider.asked) == 1
+
+
+def test_one_that_a_provider_has_after_all_can_not_be_cancelled(desk: Desk) -> None:
+    desk.provider.answers = [Refusal.REQUEST]
+    payout_id = desk.sent()
+    desk.provider.make(desk.provider.asked[0])
+    tell_by(desk, payout_id, R.PENDING)
+    assert (desk.state(payout_id), desk.breaks()) == (S.FROZEN, ["payout.refused", "payout.sent_twice"])
+    with pytest.raises(ConflictError, match="after all"), transaction() as session:
+        stopping.cancel(session, payout_id, actor="person:ann", reason="never sent")
+    desk.thaw(payout_id)
+    desk.submit(payout_id)
+    assert (desk.state(payout_id), desk.accepted(), where(desk)) == (S.SUBMITTED, 1, UNDER_WAY)

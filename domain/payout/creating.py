@@ -122,6 +122,10 @@ def _create(session: Session, new: NewPayout, ports: Ports, *, now: datetime) ->
 def _row(new: NewPayout, payout_id: UUID, taken: Taken, quote: Quote | None, *, now: datetime) -> Payout:
     payout_asset = new.payout_asset or (quote.to_asset if quote else new.asset)
     need_fit(taken, payout_asset)
+    if taken.kind is Kind.CHAIN and not new.by_hand:
+        raise InvalidRequestError(
+            "no provider here sends to addresses: ask for it by_hand, and a person sends it", field="by_hand"
+        )
     sealed = sealing.seal(payout_id, taken.destination)
     return Payout(
         id=payout_id,

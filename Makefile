@@ -6,6 +6,8 @@ TESTS_AT_ONCE ?= $(shell expr $$(nproc) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test check bench faults soak lock migrate clean
+# Where it is set, each of hundreds of processes compiles all it imports anew: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 # No built-in rules: nothing here is compiled, and looking for them takes time.
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:

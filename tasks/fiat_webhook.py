@@ -117,7 +117,7 @@ def follow(
                 told.order,
                 asked_at=told.asked_at,
                 source=told.source,
-                provider=receipt.provider,
+                provider=receipt.provider if gateway is None else gateway.name,
             )
         unknown += payout_webhook.hear(session, receipt.provider, of_payouts)
         if not unknown:

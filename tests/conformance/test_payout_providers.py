@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from core.errors import PermanentError, TransientError
+from core.http import CredentialsRefusedError
 from providers.payout import registry
 from providers.payout.base import Kind, PayoutProvider, Refusal, RemittanceState, Standing
 from tests.conformance.gateway_lab import SHORT, not_done, unknown
@@ -250,7 +251,7 @@ def test_who_is_not_let_in_has_sent_nothing(
     """A revoked key is nothing that this payout mends: later, or elsewhere."""
     double.upset(faulty.saying(status), times=1000, when=lambda _: True)
     assert rejected(provider.send(double.request(reference))) is Refusal.PROVIDER
-    with pytest.raises(PermanentError):
+    with pytest.raises(CredentialsRefusedError):
         find(provider, reference)
 
 

@@ -70,6 +70,8 @@ def test_a_key_is_changed(cli: Cli, vault_keys: UseKeys) -> None:
     assert [(row["what"], row["rows"], row["standing"]) for row in rows] == [
         ("beneficiaries", 0, "sealing"),
         ("beneficiaries", 3, "opening"),
+        ("payouts", 0, "sealing"),
+        ("payouts", 0, "opening"),
     ]
     assert "3 rows are sealed by another key" in cli("vault", "reseal").stdout
     assert "Of 3 rows that another key had sealed, 0 are not" in cli("vault", "reseal", "--commit").stdout

@@ -111,7 +111,8 @@ def _flutterwave(double: Any, reference: str) -> Truth:
     back = [each for each in double.refunds if each["transaction_id"] in numbers and each["status"] == REFUNDED]
     stages = [each for each in double.chargebacks if each["tx_ref"] == reference]
     newest = stages[-1] if stages else {"status": "won", "amount": 0}
-    contested = 0 if newest["status"] == "won" else minor(newest["amount"], currency)
+    # Of one of which all is on its way back already, the bank asks for nothing.
+    contested = 0 if newest["status"] == "won" or not newest["amount"] else minor(newest["amount"], currency)
     return Truth(
         currency=currency,
         paid=sum(minor(row["amount"], currency) for row in paid),

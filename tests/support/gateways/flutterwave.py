@@ -348,8 +348,6 @@ class FlutterwaveDouble(DecimalDouble):
             row = self._last(reference)
             assert row is not None
             stages = [each for each in self.chargebacks if each["transaction_id"] == row["id"]]
-            if not stages and not self._left(row):
-                return  # all of it is on its way back to the payer, so that no bank asks for any
             chargeback = {
                 "id": next(self._ids),
                 "amount": major(self._left(row), f"iso4217:{row['currency']}"),

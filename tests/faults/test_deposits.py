@@ -21,7 +21,7 @@ pytest_plugins = ["tests.support.evm_fixtures"]
 
 TENANT = "shop"
 UNITS = 10**15
-STEPS_MAX = 60
+STEPS_MAX = 120
 
 
 @pytest.fixture

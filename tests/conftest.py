@@ -31,6 +31,15 @@ structlog.configure(
     ]
 )
 
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command of the CLI that runs in this process has its own way of logging, and keeps quiet for all who come after."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "tallyrail_template"
 IN_MEMORY = "tallyrail-tests-"

@@ -1,9 +1,8 @@
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
-import structlog
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
@@ -19,11 +18,10 @@ Bury = Callable[..., list[UUID]]
 
 
 @pytest.fixture
-def cli(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+def cli(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run a command on this test's database, and see that it ended as it should."""
     monkeypatch.setenv("USER", "ada")
     monkeypatch.delenv("LOGNAME", raising=False)
-    before = structlog.get_config()
 
     def run(*arguments: object, status: int = 0, columns: int = 200, stdin: str | None = None) -> Result:
         result = CliRunner(env={"COLUMNS": str(columns)}).invoke(app, [str(part) for part in arguments], input=stdin)
@@ -31,8 +29,7 @@ def cli(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
         assert "Traceback" not in result.stderr
         return result
 
-    yield run
-    structlog.configure(**before)
+    return run
 
 
 @pytest.fixture

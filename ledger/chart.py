@@ -164,9 +164,9 @@ def gateway_fees() -> str:
     return "house:gateway_fees"
 
 
-def payout_float(provider: str) -> str:
-    """What a payout provider holds of ours, to send from."""
-    return f"custody:provider:{provider}"
+def payout_custody(provider: str) -> str:
+    """What we have to send from: at a payout provider, or on the chain that CAIP-2 names."""
+    return custody(provider) if ":" in provider else f"custody:provider:{provider}"
 
 
 def payouts_in_transit() -> str:

@@ -34,7 +34,7 @@ structlog.configure(
 
 @pytest.fixture(autouse=True)
 def _logs_as_they_were() -> Iterator[None]:
-    """A command of the CLI that runs in this process has its own way of logging, and keeps quiet for all who come after."""
+    """A command of the CLI that runs in this process has its own way of logging, which would stay."""
     before = structlog.get_config()
     yield
     structlog.configure(**before)

@@ -70,7 +70,7 @@ def pay(payout: Payout, provider: str) -> Journal:
         payout,
         "pay",
         [
-            _move(TRANSIT, chart.payout_float(provider), payout.payout_asset, payout.payout_units),
+            _move(TRANSIT, chart.payout_custody(provider), payout.payout_asset, payout.payout_units),
             _move(TRANSIT, chart.fees(), payout.asset, payout.fee_units),
         ],
         {"provider": provider, "provider_ref": payout.provider_ref},
@@ -79,7 +79,7 @@ def pay(payout: Payout, provider: str) -> Journal:
 
 def fee(payout: Payout, provider: str, units: int) -> Journal:
     """What the provider takes has grown by this much, or shrunk."""
-    move = _move(chart.payout_fees(), chart.payout_float(provider), payout.payout_asset, units)
+    move = _move(chart.payout_fees(), chart.payout_custody(provider), payout.payout_asset, units)
     return _journal(payout, "fee", [move], {"provider": provider})
 
 
@@ -110,7 +110,7 @@ def retake(payout: Payout, *, taken: int) -> Journal:
 
 
 def beside(payout: Payout, attempt: PayoutAttempt) -> Journal:
-    move = _move(SUSPENSE, chart.payout_float(attempt.provider), payout.payout_asset, payout.payout_units)
+    move = _move(SUSPENSE, chart.payout_custody(attempt.provider), payout.payout_asset, payout.payout_units)
     return _journal(payout, "beside", [move], {"provider": attempt.provider, "provider_ref": attempt.provider_ref})
 
 

@@ -1,4 +1,4 @@
-"""Which chains can be read and paid on here. Adapters are imported when their chain is first asked for: some take a second."""
+"""Which chains can be read and paid on here. Adapters are imported when first asked for: some take a second."""
 
 import os
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ other attempt is made, here or elsewhere, until the last is proven over; the dat
 """
 
 import json
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -80,8 +81,16 @@ def _call(ask: Ask, provider: PayoutProvider) -> Sent:
         return Sent(standing=Standing.NOT_SENT, why="this worker was held up")
     try:
         return provider.send(ask.request)
-    except Exception:
-        log.exception("payout.send_failed", provider=ask.provider, attempt_id=str(ask.attempt_id))
+    except Exception as error:  # noqa: BLE001  # whatever it is, it may have got there
+        # Its words may repeat what was sent, account number and all. Where it was raised is only code.
+        raised_at = "".join(traceback.format_tb(error.__traceback__))
+        log.error(  # noqa: TRY400
+            "payout.send_failed",
+            provider=ask.provider,
+            attempt_id=str(ask.attempt_id),
+            type=type(error).__name__,
+            raised_at=raised_at,
+        )
         return Sent(standing=Standing.UNKNOWN, why="the adapter failed")
 
 

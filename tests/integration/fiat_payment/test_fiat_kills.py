@@ -59,7 +59,7 @@ class Doomed:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.fiat_payment.doomed", *self._options],
+            [sys.executable, "-m", "tests.support.doomed_worker", *self._options],
             cwd=ROOT, env=os.environ | self._environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
         )  # fmt: skip

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, time, timedelta
 from threading import Thread
 
 import pytest
+from structlog.testing import capture_logs
 
 from core.db import transaction
 from domain.payout import books as payout_books
@@ -53,6 +54,21 @@ def test_a_run_that_died_in_its_call_leaves_an_unknown_that_is_looked_up(desk: D
     desk.poll()
     assert (desk.state(payout_id), desk.accepted()) == (S.SUBMITTED, 1)
     assert desk.get(payout_id).unknown_since is None
+
+
+def test_an_adapter_that_fails_leaves_an_unknown_and_tells_no_log_of_the_destination(desk: Desk) -> None:
+    payout_id = desk.approved()
+
+    def fails(request: PayoutRequest) -> None:
+        raise ValueError(f"no {request.destination.number} of {request.destination.holder}")
+
+    desk.provider.before_answer = fails
+    with capture_logs() as logs:
+        desk.submit(payout_id)
+    assert (desk.state(payout_id), desk.accepted()) == (S.UNKNOWN, 1)
+    failed = next(line for line in logs if line["event"] == "payout.send_failed")
+    assert failed["type"] == "ValueError" and "scripted.py" in failed["raised_at"]
+    assert "0690000031" not in repr(logs) and "Ada Private" not in repr(logs)
 
 
 def test_the_answer_of_a_run_that_was_taken_for_dead_still_counts(desk: Desk) -> None:

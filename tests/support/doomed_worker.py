@@ -1,13 +1,14 @@
-"""`python -m tests.integration.payout_sending.doomed [--statements]`: a worker of payouts that is killed.
+"""`python -m tests.support.doomed_worker [--statements]`: a worker of payments and payouts that is killed.
 
 Reads lines `<step> <task>...`. For each it does what jobs of these tasks there are, as a worker would, and what follows
-of them, until none is left: itself if the step is 0, else in a process that dies as by kill -9 (os._exit) at this step.
-Steps are just before and after each commit and each request to a provider, and before each statement if asked for.
-Answers each line with `killed` or `done` (nothing is left).
+of them, until none is left: itself if the step is 0, else in a process that dies as by kill -9 at this step. Steps
+are just before and after each commit and each request to a provider, and before each statement if asked for. Answers
+each line with `killed`, `done` (nothing is left), or `waits` (its jobs can't be done for now).
 """
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,14 +17,17 @@ from uuid import UUID
 import httpx
 from sqlalchemy import Engine, event, text
 
+import tasks.fiat_payments
 import tasks.fiat_webhook
 import tasks.payout  # noqa: F401
 from core import db, redis
 from tasks.base import TASKS, run_jobs
 from tests.support.stepped import at_commits
 
-KILLED = 137
+KILLED, WAITS = 137, 75
 ROUNDS = 20
+PAUSE_S = 0.05
+"""After each. All rounds take longer than a test lets an unknown payment wait."""
 
 steps_left = [0]
 hidden = [False]
@@ -79,7 +83,9 @@ def work(names: Sequence[str]) -> int:
             return 0
         for job_id, name in left:
             run_jobs(TASKS[name], [job_id])
-    return 1
+        if due(names):
+            time.sleep(PAUSE_S)
+    return WAITS
 
 
 def child(steps: int, names: Sequence[str]) -> None:
@@ -110,7 +116,7 @@ def main() -> None:
             if pid == 0:
                 child(int(steps), names)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        print({0: "done", KILLED: "killed"}.get(code, f"failed with {code}"), file=answers, flush=True)
+        print({0: "done", KILLED: "killed", WAITS: "waits"}.get(code, f"failed with {code}"), file=answers, flush=True)
 
 
 if __name__ == "__main__":

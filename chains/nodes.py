@@ -118,6 +118,24 @@ class Nodes(Generic[E]):
                 return both(witness[1], answer) if both else witness[1]
         raise failure or TransientError(f"{self._chain.id} has no second endpoint of another host that could agree")
 
+    def each(self, ask: Callable[[E], T]) -> list[T]:
+        """What every endpoint answers that may be asked now, the best first: for what all of them should be told.
+
+        One that fails costs the others nothing. Raises as `first` if none answers.
+        """
+        answers: list[T] = []
+        failures: list[TransientError] = []
+        order = self._order()
+        for standing, patience in order:
+            try:
+                answers.append(self._asked(standing, ask, patience))
+            except TransientError as error:
+                failures.append(error)
+                log.warning("chain endpoint failed, the others are told", chain=self._chain.id, error=str(error))
+        if not answers:
+            raise self._to_raise(failures, [standing for standing, _ in order])
+        return answers
+
     def health(self) -> list[NodeHealth]:
         """How each endpoint has done so far, in the order of the configuration. Asks none."""
         with self._lock:

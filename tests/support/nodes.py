@@ -69,6 +69,9 @@ class World:
     def first(self) -> str:
         return self.nodes.first(self._ask)
 
+    def each(self) -> list[str]:
+        return self.nodes.each(self._ask)
+
     def head(self) -> int:
         return self.nodes.head(self._head).latest.number
 

@@ -64,6 +64,27 @@ class TestWhoIsAsked:
         assert [health.label for health in world.nodes.health()] == ["a#1", "b", "a#2"]
 
 
+class TestEach:
+    def test_all_are_told_whatever_becomes_of_one(self, world: World) -> None:
+        world.fail("b")
+        assert world.each() == ["a", "c"] and world.asked == ["a", "b", "c"]
+        assert world.health("b").failures == 1
+
+    def test_none_that_is_left_alone(self, world: World) -> None:
+        world.fail("b")
+        world.wrong.add("c")
+        for _ in range(FAILURES_MAX):
+            assert world.each() == ["a"]
+        world.asked.clear()
+        assert world.each() == ["a"] and world.asked == ["a"]
+
+    def test_the_last_failure_is_raised_if_none_answers(self, world: World) -> None:
+        world.fail("a", "b", "c")
+        with pytest.raises(TransientError, match="c can't be reached"):
+            world.each()
+        assert world.asked == ["a", "b", "c"]
+
+
 class TestLatency:
     def test_the_fastest_is_asked_once_all_are_known(self, world: World) -> None:
         world.takes = {"a": 0.4, "b": 0.1, "c": 0.2}

@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from providers.range import Range
 from providers.standing import Standing
 
 __all__ = [
@@ -194,14 +195,6 @@ class SettlementLine:
     units: int
     fee_units: int
     settled_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
-    """Units that one order may have, both ends included."""
-
-    units_min: int
-    units_max: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

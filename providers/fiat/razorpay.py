@@ -35,7 +35,7 @@ from providers.fiat.base import (
 )
 from providers.fiat.credentials import teller
 from providers.fiat.fields import Json
-from providers.fiat.settings import GatewaySettings
+from providers.settings import ProviderSettings
 
 NAME = "razorpay"
 LIVES_MIN, LIVES_MAX = timedelta(minutes=15), timedelta(days=180)
@@ -51,7 +51,7 @@ _ONLY_CARDS = {"checkout": {"method": {"card": 1, "upi": 0, "netbanking": 0, "wa
 
 
 class RazorpayGateway:
-    def __init__(self, settings: GatewaySettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(self, settings: ProviderSettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
         auth = settings.reveal("key_id"), settings.reveal("key_secret")
         self._http = HttpClient(
             settings.base_url, auth=auth, answer_timeout=answer_timeout, on_credentials_refused=teller(NAME)

@@ -12,13 +12,13 @@ from providers.fiat.base import Gateway
 from providers.fiat.settings import (
     AlchemyPaySettings,
     FlutterwaveSettings,
-    GatewaySettings,
     RazorpaySettings,
     StripeSettings,
     UnlimitSettings,
 )
+from providers.settings import ProviderSettings
 
-GATEWAYS: Mapping[str, tuple[type[GatewaySettings], str]] = {
+GATEWAYS: Mapping[str, tuple[type[ProviderSettings], str]] = {
     "alchemy_pay": (AlchemyPaySettings, "providers.fiat.alchemy_pay:AlchemyPayGateway"),
     "flutterwave": (FlutterwaveSettings, "providers.fiat.flutterwave:FlutterwaveGateway"),
     "razorpay": (RazorpaySettings, "providers.fiat.razorpay:RazorpayGateway"),

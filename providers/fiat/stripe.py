@@ -35,8 +35,8 @@ from providers.fiat.base import (
 )
 from providers.fiat.credentials import teller
 from providers.fiat.fields import Json
-from providers.fiat.settings import GatewaySettings
 from providers.fiat.stripe_http import StripeHttp
+from providers.settings import ProviderSettings
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ _OF_SESSION, _OF_PAYMENT = "checkout.session.", ("payment_intent.", "charge.", "
 
 
 class StripeGateway:
-    def __init__(self, settings: GatewaySettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(self, settings: ProviderSettings, *, answer_timeout: float = ANSWER_TIMEOUT_S) -> None:
         http = HttpClient(settings.base_url, answer_timeout=answer_timeout, on_credentials_refused=teller(NAME))
         self._client = stripe.StripeClient(
             settings.reveal("secret_key"),

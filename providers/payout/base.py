@@ -18,6 +18,7 @@ from datetime import datetime, time, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from providers.range import Range
 from providers.standing import Standing
 
 __all__ = [
@@ -153,14 +154,6 @@ class Notice:
 class Bank:
     code: str
     name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
-    """Units that one payout may have, both ends included."""
-
-    units_min: int
-    units_max: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from providers.payout.base import (
     Sent,
     StatementLine,
 )
-from providers.payout.settings import ProviderSettings
+from providers.settings import ProviderSettings
 
 NAME = "flutterwave"
 KEY_WINDOW = timedelta(days=7)

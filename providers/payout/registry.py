@@ -11,10 +11,10 @@ from providers.payout import settings
 from providers.payout.base import PayoutProvider
 from providers.payout.settings import (
     FlutterwavePayoutSettings,
-    ProviderSettings,
     RazorpayxPayoutSettings,
     StripePayoutSettings,
 )
+from providers.settings import ProviderSettings
 
 PROVIDERS: Mapping[str, tuple[type[ProviderSettings], str]] = {
     "flutterwave": (FlutterwavePayoutSettings, "providers.payout.flutterwave:FlutterwavePayouts"),

@@ -3,66 +3,16 @@
 A provider is one class here and one line in registry.py.
 """
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, ClassVar, Self
+from typing import Annotated
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr
 
-from core.errors import PermanentError
-from providers.fiat.settings import BaseUrl, Currencies
-from providers.payout.base import Range
-
-
-def payout_config(provider: str) -> SettingsConfigDict:
-    """Settings of `PAYOUT_<provider>_`. What is wrong with a secret is said without the secret."""
-    return SettingsConfigDict(env_prefix=f"PAYOUT_{provider}_", frozen=True, hide_input_in_errors=True)
-
-
-class ProviderSettings(BaseSettings):
-    """What all have. Those of one are a class with its `credentials`, each a `SecretStr | None`."""
-
-    credentials: ClassVar[tuple[str, ...]] = ()
-    """The fields without which there is no such provider here."""
-
-    base_url: BaseUrl
-    """Where its interface is: the provider's own address, another for its sandbox."""
-    currencies: Currencies = {}
-    """Currency -> (least, greatest) units of one payout, as our contract allows. None: it takes no new payouts."""
-
-    @property
-    def configured(self) -> bool:
-        return all(self._given())
-
-    @property
-    def ranges(self) -> Mapping[str, Range]:
-        return {
-            currency: Range(units_min=least, units_max=greatest)
-            for currency, (least, greatest) in self.currencies.items()
-        }
-
-    def reveal(self, credential: str) -> str:
-        """Raises PermanentError if there is none."""
-        secret: SecretStr | None = getattr(self, credential)
-        if secret is None:
-            name = f"{self.model_config.get('env_prefix', '')}{credential}".upper()
-            raise PermanentError(f"{name} is not set")
-        return secret.get_secret_value()
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        """Half of the credentials is a mistake that is better found at the start than at the first payout."""
-        if any(self._given()) and not self.configured:
-            raise ValueError(f"these are set together or not at all: {', '.join(self.credentials)}")
-        return self
-
-    def _given(self) -> list[bool]:
-        return [getattr(self, each) is not None for each in self.credentials]
+from providers.settings import BaseUrl, ProviderSettings, provider_config
 
 
 class FlutterwavePayoutSettings(ProviderSettings):
-    model_config = payout_config("FLUTTERWAVE")
+    model_config = provider_config("PAYOUT_FLUTTERWAVE")
     credentials = ("secret_key",)
 
     secret_key: SecretStr | None = None
@@ -71,7 +21,7 @@ class FlutterwavePayoutSettings(ProviderSettings):
 
 
 class RazorpayxPayoutSettings(ProviderSettings):
-    model_config = payout_config("RAZORPAYX")
+    model_config = provider_config("PAYOUT_RAZORPAYX")
     credentials = ("key_id", "key_secret", "account_number")
 
     key_id: SecretStr | None = None
@@ -84,7 +34,7 @@ class RazorpayxPayoutSettings(ProviderSettings):
 
 
 class StripePayoutSettings(ProviderSettings):
-    model_config = payout_config("STRIPE")
+    model_config = provider_config("PAYOUT_STRIPE")
     credentials = ("secret_key",)
 
     secret_key: SecretStr | None = None

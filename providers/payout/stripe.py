@@ -38,7 +38,7 @@ from providers.payout.base import (
     StatementKind,
     StatementLine,
 )
-from providers.payout.settings import ProviderSettings
+from providers.settings import ProviderSettings
 
 NAME = "stripe"
 KEY_WINDOW = timedelta(hours=24)

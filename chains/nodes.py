@@ -136,6 +136,34 @@ class Nodes(Generic[E]):
             raise self._to_raise(failures, [standing for standing, _ in order])
         return answers
 
+    def proven(self, shows: Callable[[E], bool | None]) -> bool:
+        """Whether two endpoints of different hosts show it; where all have the same host, one.
+
+        `shows`: False if this endpoint shows that it is not so, which ends it; None if it can't tell, or not yet.
+        Raises the last one's TransientError if none answers.
+        """
+        needed = min(2, len({standing.endpoint.host for standing in self._standings}))
+        hosts: set[str] = set()
+        failures: list[TransientError] = []
+        order = self._order()
+        for standing, _ in order:
+            if standing.endpoint.host in hosts:
+                continue
+            try:
+                shown = self._asked(standing, shows, PATIENCE_S)
+            except TransientError as error:
+                failures.append(error)
+                continue
+            if shown is False:
+                return False
+            if shown:
+                hosts.add(standing.endpoint.host)
+            if len(hosts) == needed:
+                return True
+        if len(failures) == len(order):
+            raise self._to_raise(failures, [standing for standing, _ in order])
+        return False
+
     def health(self) -> list[NodeHealth]:
         """How each endpoint has done so far, in the order of the configuration. Asks none."""
         with self._lock:

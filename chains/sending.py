@@ -9,7 +9,7 @@ A version is stored before it is broadcast, so that to broadcast is to repeat, a
 good: it is in a block, or it still can be, or final blocks prove that it never will (`dead`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -91,6 +91,12 @@ class Broadcast:
     reception: Reception
     why: str | None = None
     """The node's words, cut and without its URL."""
+
+
+def together(answers: Iterable[Broadcast]) -> Broadcast:
+    """What one broadcast to several nodes came to: one that has it is enough."""
+    order = (Reception.TAKEN, Reception.LATE, Reception.LOW, Reception.REFUSED)
+    return min(answers, key=lambda answer: order.index(answer.reception))
 
 
 class ChainSender(Protocol):

@@ -450,6 +450,39 @@ class TestWrongChain:
         assert world.asked == [] and world.verified == ["a"]
 
 
+class TestAProof:
+    @pytest.fixture
+    def said(self) -> dict[str, bool | None]:
+        return {"a": True, "b": True, "c": True}
+
+    def proven(self, world: World, said: dict[str, bool | None]) -> bool:
+        return world.nodes.proven(lambda endpoint: said[world._ask(endpoint)])
+
+    def test_two_hosts_show_it(self, world: World, said: dict[str, bool | None]) -> None:
+        assert self.proven(world, said) and world.asked == ["a", "b"]
+
+    def test_one_that_can_not_tell_or_does_not_answer_is_no_witness(
+        self, world: World, said: dict[str, bool | None]
+    ) -> None:
+        said["a"] = None
+        assert self.proven(world, said) and world.asked == ["a", "b", "c"]
+        world.fail("b")
+        assert not self.proven(world, said)
+        world.fail("a", "c")
+        with pytest.raises(TransientError):
+            self.proven(world, said)
+
+    def test_one_that_shows_the_contrary_ends_it(self, world: World, said: dict[str, bool | None]) -> None:
+        said["b"] = False
+        assert not self.proven(world, said) and world.asked == ["a", "b"]
+
+    def test_one_host_is_one_witness_and_enough_where_there_is_no_other(self) -> None:
+        world = World(names=("a", "a", "b"))
+        world.fail("b")
+        assert not world.nodes.proven(lambda endpoint: bool(world._ask(endpoint)))
+        assert World(names=("a", "a")).nodes.proven(lambda _: True)
+
+
 def test_threads_share_a_pool(world: World) -> None:
     world.fail("b", error=RefusedError("b refused"))
 

@@ -6,7 +6,6 @@ logged, rounded down: never more in sum. What the recipient paid out in the same
 are a lower bound then. A token that does not tell its balances shows nothing that arrived, and stops nobody else's.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ import structlog
 
 from chains.base import Transfer
 from chains.errors import MalformedError, RefusedError
-from chains.evm import parse
+from chains.evm import erc20, parse
 from chains.evm.rpc import EvmEndpoint
 from chains.fields import listing
 from chains.http import Call
@@ -22,13 +21,8 @@ from core.errors import TransientError
 
 log = structlog.stdlib.get_logger(__name__)
 
-BALANCE_OF = "0x70a08231"
-"""First four bytes of keccak256 of balanceOf(address)."""
 IDENTITY = "0x" + "4".rjust(40, "0")
 """A contract that every EVM has built in (Yellow Paper, appendix E): it answers with what it is given."""
-
-_WORD = re.compile(r"0x[0-9a-fA-F]{64}")
-_DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
 
 Place = tuple[str, str, str]
 """Block hash, contract, recipient."""
@@ -52,7 +46,7 @@ def measured(
         return list(found)
     calls: list[Call] = []
     for block, contract, recipient in places:
-        topics = [parse.TRANSFER_TOPIC, None, [_word(recipient)]]
+        topics = [parse.TRANSFER_TOPIC, None, [erc20.word(recipient)]]
         calls.append(("eth_getLogs", [{"blockHash": block, "address": contract, "topics": topics}]))
     units: dict[tuple[str, int], int] = {}
     for place, logs, grew in zip(places, endpoint.ask(calls), _grown(endpoint, places, parents), strict=True):
@@ -72,9 +66,8 @@ def _grown(endpoint: EvmEndpoint, places: Sequence[Place], parents: Mapping[str,
     """By how much the balance at each place grew within the block; 0 where the token does not tell."""
     calls: list[Call] = []
     for block, contract, recipient in places:
-        balance = {"to": contract, "data": BALANCE_OF + _word(recipient)[2:]}
         # By hash (EIP-1898): a number might mean the block of another fork by now.
-        calls += [("eth_call", [balance, {"blockHash": at}]) for at in (parents[block], block)]
+        calls += [erc20.balance_call(contract, recipient, {"blockHash": at}) for at in (parents[block], block)]
     told = [_balance(endpoint, call, answer) for call, answer in zip(calls, endpoint.try_all(calls), strict=True)]
     made = []
     for place, before, after in zip(places, told[::2], told[1::2], strict=True):
@@ -92,9 +85,7 @@ def _balance(endpoint: EvmEndpoint, call: Call, answer: object) -> int | None:
         # Whose fault is it? A node that has the state of the block can run another contract on it.
         endpoint.ask([("eth_call", [{"to": IDENTITY, "data": "0x"}, call[1][1]])])
         return None
-    if not isinstance(answer, str) or not _DATA.fullmatch(answer):
-        raise MalformedError(f"{answer!r:.80} is not what a contract answers")
-    return int(answer, 16) if _WORD.fullmatch(answer) else None
+    return erc20.number(answer)
 
 
 def _logged(place: Place, logs: object, assets: parse.Assets) -> list[Transfer]:
@@ -112,8 +103,3 @@ def _apportioned(place: Place, logged: Sequence[Transfer], grew: int) -> dict[tu
     if total > grew:
         shares = {index: share * grew // total for index, share in shares.items()}
     return {(place[0], index): share for index, share in shares.items()}
-
-
-def _word(address: str) -> str:
-    """An address as 32 bytes: a topic, or an argument."""
-    return "0x" + address.lower().removeprefix("0x").rjust(64, "0")

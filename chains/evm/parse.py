@@ -4,7 +4,7 @@ What no node may say raises MalformedError. What anybody may put on a chain neve
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -14,14 +14,18 @@ from eth_utils.address import to_checksum_address
 from chains.base import NATIVE_INDEX, Block, ChainTx, Transfer, TxStatus
 from chains.errors import MalformedError
 from chains.fields import U64_MAX, Json, bounded, listing, mapping, prefixed_hash, time_of
+from config.assets import Asset
+from core.errors import PermanentError
 
 TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 """keccak256 of Transfer(address,address,uint256): ERC-20 with three topics, ERC-721 with four."""
 
+_ASSET = re.compile(r"slip44:\d+|erc20:0x[0-9a-f]{40}")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
+_INPUT = re.compile(r"(0x[0-9a-fA-F]{40})/([0-9]{1,20})")
 _SECOND = timedelta(seconds=1)
 _ADDRESS_TOPIC = re.compile(r"0x0{24}[0-9a-fA-F]{40}")
 
@@ -36,6 +40,25 @@ class Assets:
     """Contract in lower case -> CAIP-19 id."""
     fee_on_transfer: frozenset[str] = frozenset()
     """Contracts whose logs may tell more than arrives."""
+
+
+def assets_of(chain: str, assets: Sequence[Asset]) -> Assets:
+    """Raises PermanentError: a token whose id is misspelled would be taken for the chain's own coin, and its coin for
+    that token.
+    """
+    for asset in assets:
+        if not _ASSET.fullmatch(asset.id.partition("/")[2]):
+            raise PermanentError(f"{asset.id!r} names neither {chain}'s coin (slip44:...) nor a token (erc20:0x...)")
+    if len(coins := [asset.id for asset in assets if asset.contract is None]) > 1:
+        raise PermanentError(f"{chain} has one coin, and {' and '.join(coins)} are given")
+    return Assets(
+        chain=chain,
+        native=next(iter(coins), None),
+        tokens={asset.contract: asset.id for asset in assets if asset.contract is not None},
+        fee_on_transfer=frozenset(
+            asset.contract for asset in assets if asset.contract is not None and asset.fee_on_transfer
+        ),
+    )
 
 
 def quantity(value: object) -> int:
@@ -71,6 +94,18 @@ def block(value: object) -> Block:
     )
 
 
+def input_of(sender: str, nonce: int) -> str:
+    """What a transaction uses up. `sender` in EIP-55 spelling."""
+    return f"{sender}/{nonce}"
+
+
+def sender_and_nonce(input_: str) -> tuple[str, int]:
+    """The other way round. Raises ValueError for what is no input."""
+    if not (match := _INPUT.fullmatch(input_)):
+        raise ValueError(f"{input_!r} is no sender and nonce")
+    return match[1], int(match[2])
+
+
 def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
     """One transaction from the node's two answers about it.
 
@@ -84,7 +119,7 @@ def chain_tx(id_: str, tx: object, receipt: object, assets: Assets) -> ChainTx:
     if prefixed_hash(tx.get("hash")) != id_:
         raise MalformedError(f"asked for {id_}, told of {tx.get('hash')}")
     sender = address(tx.get("from"))
-    inputs = (f"{sender}/{bounded(quantity(tx.get('nonce')), U64_MAX)}",)  # EIP-2681
+    inputs = (input_of(sender, bounded(quantity(tx.get("nonce")), U64_MAX)),)  # EIP-2681
     unsettled = ChainTx(id=id_, status=TxStatus.MEMPOOL, sender=sender, inputs=inputs)
     if tx.get("blockHash") is None or receipt is None:
         return unsettled

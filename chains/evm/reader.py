@@ -7,19 +7,16 @@ from dataclasses import replace
 from chains import agreement, formats
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, Transfer
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
-from chains.errors import MalformedError, RefusedError, WrongChainError
-from chains.evm import parse
+from chains.errors import MalformedError
+from chains.evm import parse, rpc
 from chains.evm.arrived import measured
-from chains.evm.rpc import EvmEndpoint
+from chains.evm.rpc import EvmEndpoint, block_call, count_call, head
 from chains.evm.scanning import Scanner
 from chains.http import Call
-from chains.nodes import Nodes
 from config.assets import Asset, Chain
-from core.errors import PermanentError, TransientError
+from core.errors import TransientError
 
-_ASSET = re.compile(r"slip44:\d+|erc20:0x[0-9a-f]{40}")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
-_INPUT = re.compile(r"(0x[0-9a-fA-F]{40})/([0-9]{1,20})")
 
 
 class EvmReader:
@@ -39,30 +36,18 @@ class EvmReader:
     ) -> None:
         self.id = chain.id
         self._chain = chain
-        self._number = int(chain.id.partition(":")[2])
-        _check_assets(chain.id, assets)
-        self._assets = parse.Assets(
-            chain=chain.id,
-            native=next((asset.id for asset in assets if asset.contract is None), None),
-            tokens={asset.contract: asset.id for asset in assets if asset.contract is not None},
-            fee_on_transfer=frozenset(
-                asset.contract for asset in assets if asset.contract is not None and asset.fee_on_transfer
-            ),
-        )
-        endpoints = [
-            EvmEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
-        ]
-        self._nodes = Nodes(chain, endpoints, verify=self._verify)
+        self._assets = parse.assets_of(chain.id, assets)
+        self._nodes = rpc.nodes_of(chain, connect_timeout=connect_timeout, read_timeout=read_timeout)
 
     def head(self) -> Head:
         """The newest block and the number of the finalized one. An endpoint without the tag answers None."""
-        return self._nodes.head(_head)
+        return self._nodes.head(head)
 
     def blocks(self, numbers: Sequence[int]) -> Mapping[int, Block]:
         wanted = list(dict.fromkeys(numbers))
 
         def read(endpoint: EvmEndpoint) -> dict[int, Block]:
-            answers = endpoint.ask([_block_call(hex(number)) for number in wanted])
+            answers = endpoint.ask([block_call(hex(number)) for number in wanted])
             found = {number: parse.block(raw) for number, raw in zip(wanted, answers, strict=True) if raw is not None}
             if any(block.number != number for number, block in found.items()):
                 raise MalformedError("not the block that was asked for")
@@ -79,8 +64,8 @@ class EvmReader:
         canonical = self._canonical(ids)
 
         def read(endpoint: EvmEndpoint) -> agreement.Told:
-            head = _head(endpoint)
-            return agreement.Told(head.latest.number, head.finalized, self._chain_txs(endpoint, canonical.values()))
+            seen = head(endpoint)
+            return agreement.Told(seen.latest.number, seen.finalized, self._chain_txs(endpoint, canonical.values()))
 
         told = agreement.agreed(self._nodes, read)
         return {id_: told[name] for id_, name in canonical.items()}
@@ -89,15 +74,14 @@ class EvmReader:
         """A nonce is used up when the sender's next one is higher. Raises ValueError for what is no input."""
         parsed = {}
         for each in inputs:
-            if not (match := _INPUT.fullmatch(each)):
-                raise ValueError(f"{each!r} is no sender and nonce")
-            parsed[each] = (match[1].lower(), int(match[2]))
+            sender, nonce = parse.sender_and_nonce(each)
+            parsed[each] = (sender.lower(), nonce)
         senders = list(dict.fromkeys(sender for sender, _ in parsed.values()))
 
         def read(endpoint: EvmEndpoint) -> dict[str, int]:
             # Nodes keep the state of some 128 blocks, archives that of all. The head's is no answer for an older block.
             tag = "latest" if block is None else hex(block)
-            answers = endpoint.ask([("eth_getTransactionCount", [sender, tag]) for sender in senders])
+            answers = endpoint.ask([count_call(sender, tag) for sender in senders])
             return {sender: parse.quantity(raw) for sender, raw in zip(senders, answers, strict=True)}
 
         counts = self._nodes.first(read) if senders else {}
@@ -148,35 +132,3 @@ class EvmReader:
         for transfer in measured(endpoint, self._assets, transfers, parents):
             counted[transfer.chain_tx].append(transfer)
         return {id_: replace(chain_tx, transfers=tuple(counted[id_])) for id_, chain_tx in found.items()}
-
-    def _verify(self, endpoint: EvmEndpoint) -> None:
-        """A node of another chain would show the right address with the wrong money: nothing of it is believed."""
-        number = parse.quantity(endpoint.ask([("eth_chainId", [])])[0])
-        if number != self._number:
-            raise WrongChainError(f"{endpoint.label} is a node of eip155:{number}, not of {self.id}; check RPC_URLS")
-
-
-def _head(endpoint: EvmEndpoint) -> Head:
-    latest, finalized = endpoint.try_all([_block_call("latest"), _block_call("finalized")])
-    if isinstance(latest, RefusedError):
-        raise latest
-    newest = parse.block(latest)
-    if finalized is None or isinstance(finalized, RefusedError):
-        return Head(latest=newest, finalized=None)
-    number = parse.block(finalized).number
-    if number > newest.number:
-        raise MalformedError(f"block {number} is finalized, {newest.number} is the newest")
-    return Head(latest=newest, finalized=number)
-
-
-def _check_assets(chain: str, assets: Sequence[Asset]) -> None:
-    """A token whose id is misspelled would be taken for the chain's own coin, and its coin for that token."""
-    for asset in assets:
-        if not _ASSET.fullmatch(asset.id.partition("/")[2]):
-            raise PermanentError(f"{asset.id!r} names neither {chain}'s coin (slip44:...) nor a token (erc20:0x...)")
-    if len(coins := [asset.id for asset in assets if asset.contract is None]) > 1:
-        raise PermanentError(f"{chain} has one coin, and {' and '.join(coins)} are given")
-
-
-def _block_call(tag: str) -> Call:
-    return ("eth_getBlockByNumber", [tag, False])

@@ -3,7 +3,7 @@
 The signer answers the same request with the same bytes, so asking again is always safe. JSON over HTTP:
 
     POST {url}/v1/sign      {"order": {...}, "number": 1, "terms": {...}}     amounts are strings
-      200 {"chain_tx": "...", "raw": "hex"}
+      200 {"reference": "...", "number": 1, "chain_tx": "...", "raw": "hex"}
       403 application/problem+json, `code`: the policy refuses it      409: it contradicts what was signed before
     GET  {url}/v1/wallets   {"wallets": [{"chain": "eip155:1", "address": "0x..."}]}
 

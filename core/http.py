@@ -52,6 +52,14 @@ class RefusedError(PermanentError):
         self.reply = reply
 
 
+class UnclearError(OutcomeUnknownError):
+    """There was an answer, of a status that proves nothing in general. An adapter may know better what it says."""
+
+    def __init__(self, message: str, reply: "Reply") -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
 class CredentialsRefusedError(TransientError):
     """Of a read: the provider doesn't take our key, or doesn't let it ask this. Nothing was said of what was asked."""
 
@@ -212,7 +220,7 @@ def _judged(reply: Reply) -> Reply:
         raise TransientError(f"{reply.place} asks for a pause", retry_after=_retry_after(reply))
     if _CLIENT_ERROR <= status < _SERVER_ERROR and status not in _UNKNOWN:
         raise RefusedError(f"{reply.place} was refused with {status}", reply)
-    raise OutcomeUnknownError(f"{reply.place} answered {status}")
+    raise UnclearError(f"{reply.place} answered {status}", reply)
 
 
 def _retry_after(reply: Reply) -> timedelta | None:

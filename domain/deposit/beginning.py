@@ -12,6 +12,7 @@ from core.jobs import transaction
 from domain.deposit import queries, scan_queries
 from domain.deposit.nodes import note_read
 from domain.deposit.reading import is_unbroken
+from domain.deposit.rewind import rewind
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,7 +36,10 @@ def begin(reader: ChainReader, chain: Chain, head: Head, since: datetime) -> Non
 
 
 def join(reader: ChainReader, chain: Chain, first: int) -> None:
-    """Store the blocks before the first to be scanned, so that a reorg in the first minutes finds its ancestor."""
+    """Store the blocks before the first to be scanned, so that a reorg in the first minutes finds its ancestor.
+
+    Some may be stored, where a cursor was moved or `reorg_depth` has grown: if they are others now, it is a reorg.
+    """
     numbers = range(max(first - chain.reorg_depth - 1, 0), first)
     before = reader.blocks(list(numbers))
     blocks = [before[number] for number in numbers if number in before]
@@ -43,8 +47,15 @@ def join(reader: ChainReader, chain: Chain, first: int) -> None:
         raise TransientError(f"{chain.id} does not have blocks {numbers[0]} to {numbers[-1]} of one fork yet")
     with transaction() as session:
         cursor = queries.cursor(session, chain.id, locked=True)
-        if cursor is not None and cursor.next_block == first and not queries.stored_blocks(session, chain.id):
-            scan_queries.store(session, chain.id, blocks, depth=chain.reorg_depth)
+        if cursor is None or cursor.next_block != first:
+            return
+        stored = scan_queries.stored_hashes(session, chain.id, numbers[0], numbers[-1])
+        is_same = all(stored.get(block.number, block.hash) == block.hash for block in blocks)
+        if is_same:
+            missing = [block for block in blocks if block.number not in stored]
+            scan_queries.store(session, chain.id, missing, depth=chain.reorg_depth)
+    if not is_same:
+        rewind(reader, chain, first)
 
 
 def first_block_since(reader: ChainReader, chain: Chain, head: Head, since: datetime) -> int:

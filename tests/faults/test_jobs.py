@@ -121,6 +121,7 @@ def test_the_relay_killed_between_publish_and_commit(
     assert marks() == {"x": 1}
 
 
+@pytest.mark.faults
 def test_a_thousand_deliveries_of_one_job_to_two_workers(fleet: Fleet, submit: Submit, marks: Marks) -> None:
     made = submit("maintenance.probe", label="x")
     for _ in range(1_000):
@@ -247,6 +248,7 @@ def test_redis_restarted_under_a_consuming_worker(fleet: Fleet, probe_table: str
     assert marks() == {f"n{n}": 2 for n in range(5)}
 
 
+@pytest.mark.faults
 def test_a_backlog_stays_in_postgresql_and_travels_in_bundles(fleet: Fleet, probe_table: str, marks: Marks) -> None:
     queue = QUEUES["maintenance"]
     submit_many(queue.window * queue.batch_max + 500)
@@ -282,6 +284,7 @@ def test_leases_are_looked_after_while_redis_is_away(fleet: Fleet, submit: Submi
     wait_until(lambda: job(made).current is JobStatus.QUEUED, timeout=15)
 
 
+@pytest.mark.faults
 def test_two_relays_share_the_work(fleet: Fleet, probe_table: str, marks: Marks) -> None:
     fleet.relay("one")
     fleet.relay("two")

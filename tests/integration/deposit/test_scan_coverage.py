@@ -68,6 +68,21 @@ def test_a_cursor_that_was_moved_by_hand_leaves_a_gap() -> None:
         session.execute(text("UPDATE chain_cursors SET next_block = next_block + 4"))
     desk.scan()
     assert desk.gaps() == [(stood, stood + 3)]
+    assert desk.next_block() == desk.chain.height + 1  # it goes on from there
+
+
+def test_a_cursor_that_was_moved_over_a_reorg_goes_back_before_it() -> None:
+    desk = MemoryDesk(blocks=20)
+    desk.open()
+    desk.scan()
+    desk.mine(2)
+    desk.chain.reorg(4, keep=False)
+    with transaction() as session:
+        session.execute(text("UPDATE chain_cursors SET next_block = next_block + 2"))
+    desk.mine(2)
+    desk.scan()
+    assert desk.gaps() == []
+    assert desk.next_block() == desk.chain.height + 1
 
 
 def test_coverage_is_committed_with_the_cursor_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

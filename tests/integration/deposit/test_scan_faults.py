@@ -160,7 +160,7 @@ def test_a_fault_at_any_step_changes_nothing_in_the_end(fault: Fault, final_only
     """`make test` strikes at some steps, `make faults` at every one."""
     if fault is lie and final_only:
         pytest.skip("final history that changes stops the chain: test_scan_ranges.py")
-    stride = 1 if every else 31 if fault is kill else 9
+    stride = 1 if every else 61 if fault is kill else 17
     struck = 0
     for at in range(stride, STEPS_MAX, stride):
         if not run(fault, at=at, final_only=final_only):

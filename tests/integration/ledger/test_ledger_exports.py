@@ -233,7 +233,11 @@ def period(tenant: str, superuser_url: str) -> tuple[str, datetime]:
 
 
 @pytest.mark.parametrize(
-    ("part", "expected"), [(False, {"posting": 12, "balance": 9}), (True, {"posting": 18, "balance": 12})]
+    ("part", "expected"),
+    [
+        pytest.param(False, {"posting": 12, "balance": 9}, marks=pytest.mark.faults),
+        (True, {"posting": 18, "balance": 12}),
+    ],
 )
 def test_beancount_sees_every_unit_that_is_wrong(
     period: tuple[str, datetime], tmp_path: Path, part: bool, expected: dict[str, int]
@@ -385,6 +389,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.soak
 def test_an_export_needs_little_memory(tenant: str) -> None:
     """Books of 128 MB, as the database sends them, in less than half of that."""
     note = {"n": "x" * 16_000}

@@ -24,6 +24,7 @@ NOUNS = {
     "fairness": "Provably fair draws: seeds, and the check that anybody can make.",
     "dlq": "Dead letters: jobs that wait for a person.",
     "breaks": "Differences between two sources, until somebody explains them.",
+    "signer": "The process that holds the keys of our wallets.",
     "vault": "What is encrypted at rest, and by which keys.",
     "webhooks": "What providers told us, and what became of it.",
     "ledger": "The books: balances, journals, and whether they hold.",

@@ -18,11 +18,13 @@ from starlette.requests import ClientDisconnect
 from signer import wire
 from signer.base import UnfitError
 from signer.errors import ContradictionError, RefusedError
-from signer.signing import BrokenError, Desk
+from signer.signing import BrokenError, Desk, LateError
 
 log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+SIGNED_WITHIN_S = 30.0
+"""After so long nothing new is signed for a request. Whoever asked takes a lost question for answered or void then."""
 _BY_STATUS = {HTTPStatus.NOT_FOUND: "not_found", HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed"}
 
 
@@ -56,6 +58,8 @@ def _problem(error: Exception) -> ProblemError:  # noqa: PLR0911  # a table
             return ProblemError(HTTPStatus.CONFLICT, error.code, str(error))
         case UnfitError():
             return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "unfit", str(error))
+        case LateError():
+            return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "late", str(error))
         case sqlite3.Error():
             return ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "the journal can't be written: ask again"
@@ -78,15 +82,15 @@ class Service:
 
     async def sign(self, request: Request) -> Response:
         began, chain, told = time.perf_counter(), "unknown", {}
+        until = time.monotonic() + SIGNED_WITHIN_S
         try:
-            self._admit(request)
-            asked = wire.parsed(await self._body(request))
+            asked = await self._asked(request)
             order = asked.order
             if order.chain in self._desk.wallets:  # or anybody could make a label of any word
                 chain = order.chain
             told = {"reference": order.reference, "number": asked.number, "chain": order.chain, "asset": order.asset}
             told |= {"units": str(order.units), "to": order.to, "cancels": asked.terms.cancels}
-            signed, new = await run_in_threadpool(self._desk.sign, *asked)
+            signed, new = await run_in_threadpool(self._desk.sign, *asked, until=until)
         except Exception as error:  # noqa: BLE001  # nothing of an error leaves but what _problem lets out
             problem = _problem(error)
             self._counter.labels(chain, problem.code).inc()
@@ -119,6 +123,13 @@ class Service:
 
     async def metrics(self) -> Response:
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def _asked(self, request: Request) -> wire.Request:
+        self._admit(request)
+        asked = wire.parsed(await self._body(request))
+        if await request.is_disconnected():  # as after a pause of this whole process
+            raise ClientDisconnect
+        return asked
 
     def _admit(self, request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")

@@ -1,5 +1,7 @@
 """What the signer says no with. Each has a `code`, for programs; docs/signer.md lists them."""
 
+from core.errors import PermanentError
+
 
 class RefusedError(Exception):
     """The policy doesn't allow it. Nothing was signed for this request."""
@@ -17,5 +19,5 @@ class ContradictionError(Exception):
         self.code = code
 
 
-class BootError(Exception):
+class BootError(PermanentError):
     """A file of the signer's is missing or not as it must be: it doesn't start. The words hold no secret."""

@@ -116,7 +116,7 @@ def _opened(path: Path, store: _Store, passphrase: str) -> dict[str, Key]:
 
 
 def private_text(path: Path, *, others: int = _OTHERS) -> str:
-    """The content of a file that nobody else may read. Raises BootError. `others`: bits that its mode must not have."""
+    """The content of a file. Raises BootError if its mode has one of `others`: nobody else may read or change it."""
     try:
         # The open file is looked at, not its name, which somebody could lead elsewhere meanwhile.
         with path.open("rb") as file:
@@ -125,7 +125,7 @@ def private_text(path: Path, *, others: int = _OTHERS) -> str:
     except OSError as error:
         raise BootError(f"{path} can't be read: {error.strerror}") from None
     if mode & others:
-        raise BootError(f"{path} can be read or written by others (mode {mode & 0o777:o}): chmod 600")
+        raise BootError(f"{path} is open to others (mode {mode & 0o777:o}): take their rights away with chmod")
     if len(content) > _SIZE_MAX:
         raise BootError(f"{path} is too large to be ours")
     try:

@@ -19,7 +19,10 @@ from chains.sending import Order
 from core.errors import InvalidRequestError
 from signer import registry
 from signer.errors import BootError, RefusedError
+from signer.keys import private_text
 
+_WRITABLE = 0o022
+"""Anybody may read it. Whoever may write it decides what is signed."""
 _UNITS = re.compile(r"0|[1-9][0-9]{0,77}")
 
 
@@ -132,15 +135,12 @@ class Policy(_Strict):
 
 
 def read(path: Path) -> Policy:
-    """Raises BootError, which says where and what."""
+    """Raises BootError, which says where and what, also if others may write the file."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Policy.model_validate(content)
-    except OSError as error:
-        raise BootError(f"the policy {path} can't be read: {error.strerror}") from None
+        return Policy.model_validate(tomllib.loads(private_text(path, others=_WRITABLE)))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "the file"
         raise BootError(f"the policy {path}: {where}: {first['msg']}") from None
-    except ValueError as error:  # no TOML, or no UTF-8
+    except ValueError as error:
         raise BootError(f"the policy {path} is no TOML: {error}") from None

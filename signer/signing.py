@@ -1,5 +1,7 @@
 """One request through all that decides it: who pays, the policy, what the chain's signer builds, the journal."""
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +14,11 @@ from signer.keys import Key
 from signer.policy import Policy, WalletPolicy
 
 SignerOf = Callable[[str], ChainSigner]
+Clock = Callable[[], float]
+
+
+class LateError(Exception):
+    """Nothing was signed for this request."""
 
 
 class BrokenError(Exception):
@@ -51,13 +58,21 @@ class Desk:
         self.wallets = wallets_by_chain
         self.journal = journal
 
-    def sign(self, order: Order, number: int, terms: Terms) -> tuple[Signed, bool]:
-        """What was signed, and whether it was now.
+    def sign(
+        self, order: Order, number: int, terms: Terms, *, until: float = math.inf, clock: Clock = time.monotonic
+    ) -> tuple[Signed, bool]:
+        """What was signed, and whether it was now. After `until`, by `clock`, nothing new is signed.
 
-        Raises RefusedError, ContradictionError, UnfitError, BrokenError, sqlite3.Error. Nothing was signed for this
-        request then, or it was and the next try is answered with it.
+        Raises RefusedError, ContradictionError, UnfitError, LateError, BrokenError, sqlite3.Error. Nothing was signed
+        for this request then, or it was and the next try is answered with it.
         """
-        return self.journal.once(order, number, terms, lambda: self._built(order, terms))
+
+        def build() -> tuple[Signed, DayLimits]:
+            if clock() > until:
+                raise LateError("it has waited for too long, and nobody may be there any more to take the answer")
+            return self._built(order, terms)
+
+        return self.journal.once(order, number, terms, build)
 
     def _built(self, order: Order, terms: Terms) -> tuple[Signed, DayLimits]:
         wallet = self.wallets.get(order.chain)

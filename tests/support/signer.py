@@ -49,6 +49,7 @@ def write(folder: Path, wallets: Mapping[str, Mapping[str, Any]]) -> dict[str, s
             secret = given.get("secret") or secrets.token_bytes(32)
             keys.add(keystore, passphrase, f"key-{number}", namespace_of(chain), secret, cost=COST)
     policy.write_text("\n".join(_lines(wallets)))
+    policy.chmod(0o600)
     if not journal.exists():
         Journal.create(journal)
     return {

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 
 from config import settings
 from core.hot import settings as hot
+from signer import settings as signer
 
 EXAMPLE = re.compile(r"^# ([A-Z_]+)=(.+)$", flags=re.MULTILINE)
 ROOT = Path(__file__).parent.parent.parent
@@ -22,10 +23,10 @@ ROWS = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \| [^|]* \|$", PAGE, flags=r
 
 
 def modules() -> list[ModuleType]:
-    """config.settings, those of the hot store, and those that slices of the domain and kinds of providers have."""
+    """config.settings, those of the hot store, the signer, slices of the domain, and kinds of providers."""
     paths = sorted(path for folder in ("domain", "providers") for path in (ROOT / folder).glob("*/*settings.py"))
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
-    return [settings, hot, *(importlib.import_module(name) for name in names)]
+    return [settings, hot, signer, *(importlib.import_module(name) for name in names)]
 
 
 def classes() -> list[type[BaseSettings]]:

@@ -5,8 +5,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from domain.payout import service
-from providers.payout.registry import providers
 from tasks.base import task
+from tasks.onchain import providers
 
 
 @task("payout.submit")

@@ -1,11 +1,13 @@
-"""Watching chains for deposits."""
+"""Watching chains for deposits, and what we send on them ourselves."""
 
 from uuid import UUID
 
 from chains import registry
 from domain.deposit import service
+from domain.onchain import service as onchain
 from domain.rates.service import rate_for
 from tasks.base import task, worker_name
+from tasks.onchain import parts
 
 service.use_rates(rate_for)
 
@@ -36,3 +38,15 @@ def scan(chain: str) -> None:
 def rescan(rescan_id: UUID, part: int) -> None:
     """Read on in a range that a person had scanned once more. Safe to run any number of times."""
     service.rescan(registry.get(service.chain_of_rescan(rescan_id)), rescan_id, part)
+
+
+@task("tx_monitor.send")
+def send(transfer_id: UUID) -> None:
+    """Sign and broadcast one transfer of ours. Safe to run any number of times: it is the same bytes each time."""
+    onchain.send(transfer_id, parts(onchain.chain_of(transfer_id)))
+
+
+@task("tx_monitor.follow")
+def follow(chain: str) -> None:
+    """Move on every transfer of ours on the chain that is due."""
+    onchain.follow(chain, parts(chain))

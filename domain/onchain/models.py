@@ -134,6 +134,7 @@ class OnchainVersion(Base):
     signed_at: Mapped[datetime | None]
     refused_at: Mapped[datetime | None]
     refusal: Mapped[str | None]
+    """The signer's word for why. Without `refused_at` it doesn't count yet: another question was open."""
 
     broadcasts: Mapped[int] = mapped_column(Integer, default=0)
     broadcast_at: Mapped[datetime | None]

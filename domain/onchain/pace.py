@@ -36,7 +36,8 @@ def next_look(transfer: OnchainTransfer, *, now: datetime) -> datetime | None:
     if transfer.current in WAITING:
         slower = block * (1 + transfer.looks // 4)  # soon while it is likely, then ever slower
         return now + min(slower, max(settings().look_slowest, block))
-    return now + SHORTEST  # planned: it waits for the signer, or for another transfer of its wallet
+    # Planned: it waits for the signer, or for another transfer of its wallet.
+    return now + min(SHORTEST * (1 + transfer.looks // 4), settings().look_slowest)
 
 
 def after_failure(transfer: OnchainTransfer, *, now: datetime) -> datetime:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -106,15 +106,16 @@ def wallet(session: Session, chain: str, address: str) -> OnchainWallet | None:
     return session.get(OnchainWallet, (chain, address), populate_existing=True)
 
 
-def unsigned(session: Session, chain: str, address: str) -> UUID | None:
-    """The transfer whose version is with the signer: of a wallet there is one such version at most."""
+def unsigned(session: Session, chain: str, address: str) -> OnchainVersion | None:
+    """The version that is with the signer: of a wallet there is one at most."""
     return session.scalars(
-        select(OnchainVersion.transfer_id).where(
+        select(OnchainVersion).where(
             OnchainVersion.chain == chain,
             OnchainVersion.wallet == address,
             OnchainVersion.raw.is_(None),
             OnchainVersion.refused_at.is_(None),
-        )
+        ),
+        execution_options=FRESH,
     ).one_or_none()
 
 
@@ -146,6 +147,16 @@ def release(session: Session, transfer: OnchainTransfer, *, now: datetime, but: 
             OnchainInput.input.not_in(list(but)),
         )
         .values(released_at=now)
+    )
+
+
+def keep_coin(session: Session, chain: str, address: str, units: int, *, at: datetime) -> None:
+    """What the wallet has of the coin, for metrics."""
+    told = {"coin_units": units, "coin_at": at}
+    session.execute(
+        insert(OnchainWallet)
+        .values(chain=chain, address=address, takes=0, **told)
+        .on_conflict_do_update(index_elements=["chain", "address"], set_=told)
     )
 
 
@@ -199,8 +210,3 @@ def figures(session: Session) -> Figures:
             select(OnchainWallet).order_by(OnchainWallet.chain, OnchainWallet.address), execution_options=FRESH
         ).all(),
     )
-
-
-def is_used(session: Session, chain: str) -> bool:
-    """Whether anything was ever sent there."""
-    return bool(session.scalar(select(exists().where(OnchainTransfer.chain == chain))))

@@ -21,6 +21,7 @@ from domain.claim import service as packets
 from domain.deposit import service as deposits
 from domain.fiat_payment import service as fiat_payments
 from domain.health import service as health
+from domain.onchain import service as onchain
 from domain.payout import service as payouts
 from domain.rates.settings import rates
 from domain.timetable import service
@@ -48,10 +49,15 @@ def timetable() -> list[Schedule]:
         if chain.nodes
         for verb in ("poll", "scan")
     ]
+    sent = [
+        Schedule(f"follow:{chain}", "tx_monitor.follow", every=onchain.EVERY, args={"chain": chain}, on_demand=True)
+        for chain in onchain.chains()
+    ]
     asked = [Schedule("refresh_rates", "maintenance.refresh_rates", every=rates().every)] if prices().sources else []
     return [
         *heartbeats,
         *chains,
+        *sent,
         *asked,
         Schedule("remove_old_rates", "maintenance.remove_old_rates", every=timedelta(hours=1)),
         Schedule("remove_finished_jobs", "maintenance.remove_finished_jobs", every=timedelta(hours=1)),
@@ -99,12 +105,13 @@ def wanted(session: Session, now: datetime) -> set[str]:
         for verb, wish in zip(("poll", "scan"), wishes, strict=True)
         if wish
     }
+    sent = {f"follow:{chain}" for chain in onchain.due(session, now)}
     others = {
         "close_packets": packets.wanted,
         "poll_fiat_payments": fiat_payments.wanted,
         "poll_payouts": payouts.wanted,
     }
-    return chains | {name for name, is_wanted in others.items() if is_wanted(session, now)}
+    return chains | sent | {name for name, is_wanted in others.items() if is_wanted(session, now)}
 
 
 class PeriodScheduler(Scheduler):

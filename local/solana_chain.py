@@ -78,7 +78,8 @@ class SolanaChain:
 
     def __init__(self, *, finality: int = FINALITY) -> None:
         """`finality`: how many blocks must stand on one that is final."""
-        self._svm = LiteSVM().with_blockhash_check(False).with_transaction_history(0)  # both are ours to do
+        # All of these are ours to do; signatures, as `simulate` is asked without.
+        self._svm = LiteSVM().with_blockhash_check(False).with_transaction_history(0).with_sigverify(False)
         self._finality = finality
         self.faucet = Keypair()
         self.set_lamports(self.faucet.pubkey(), FAUCET_LAMPORTS)
@@ -147,16 +148,32 @@ class SolanaChain:
         signature = str(tx.signatures[0])
         if not all(tx.verify_with_results()):
             raise SolanaChainError(-32003, "Transaction signature verification failure")
-        if signature in self.txs:
+        if signature in self.txs and not preflight:
             return signature
         if not self.is_recent(str(tx.message.recent_blockhash)):
             raise _preflight("BlockhashNotFound", "Blockhash not found", [])
+        if signature in self.txs:
+            raise _preflight("AlreadyProcessed", "This transaction has already been processed", [])
         if preflight:
             outcome = self._svm.simulate_transaction(tx)
             if isinstance(outcome, FailedTransactionMetadata):
                 raise _preflight(_error(outcome.err()), "Error processing transaction", outcome.meta().logs())
         self.pending[signature] = tx
         return signature
+
+    def simulate(self, tx: VersionedTransaction) -> Json:
+        """What would come of it now, signed or not."""
+        if not self.is_recent(str(tx.message.recent_blockhash)):
+            return {"err": "BlockhashNotFound", "logs": [], "unitsConsumed": 0, "returnData": None, "accounts": None}
+        outcome = self._svm.simulate_transaction(tx)
+        done: TransactionMetadata = outcome.meta()
+        return {
+            "err": _error(outcome.err()) if isinstance(outcome, FailedTransactionMetadata) else None,
+            "logs": done.logs(),
+            "unitsConsumed": done.compute_units_consumed(),
+            "returnData": None,
+            "accounts": None,
+        }
 
     def drop(self, signature: str) -> None:
         """Forget a transaction that waits."""

@@ -291,10 +291,29 @@ def _get_token_balance(chain: SolanaChain, address: str, config: Json | None = N
 # Acting
 
 
+def _decoded(text: str, asked: Json) -> VersionedTransaction:
+    return VersionedTransaction.from_bytes(
+        base64.b64decode(text) if asked.get("encoding") == "base64" else base58.b58decode(text)
+    )
+
+
 def _send(chain: SolanaChain, text: str, config: Json | None = None) -> str:
     asked = config or {}
-    content = base64.b64decode(text) if asked.get("encoding") == "base64" else base58.b58decode(text)
-    return chain.send(VersionedTransaction.from_bytes(content), preflight=not asked.get("skipPreflight"))
+    _seen(chain, {**asked, "commitment": asked.get("preflightCommitment", "finalized")})
+    return chain.send(_decoded(text, asked), preflight=not asked.get("skipPreflight"))
+
+
+def _simulate(chain: SolanaChain, text: str, config: Json | None = None) -> Json:
+    asked = config or {}
+    tx = _decoded(text, asked)
+    if asked.get("sigVerify") and not all(tx.verify_with_results()):
+        raise SolanaChainError(-32003, "Transaction signature verification failure")
+    return _in_context(chain, config, chain.simulate(tx))
+
+
+def _prices(chain: SolanaChain, _accounts: list[str] | None = None) -> list[Json]:
+    """Nobody bids here."""
+    return [{"slot": slot, "prioritizationFee": 0} for slot in chain.slots[-BLOCKHASH_BLOCKS:]]
 
 
 METHODS: dict[str, Callable[..., Any]] = {
@@ -322,6 +341,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     ),
     "getTokenAccountBalance": _get_token_balance,
     "getMinimumBalanceForRentExemption": lambda chain, size, _config=None: chain.rent(size),
+    "getRecentPrioritizationFees": _prices,
+    "simulateTransaction": _simulate,
     "sendTransaction": _send,
     "requestAirdrop": lambda chain, name, units, _config=None: chain.airdrop(Pubkey.from_string(name), units),
     "devMine": lambda chain, blocks=1: chain.mine(blocks),

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from chains import agreement, formats
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan, TxStatus
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import RefusedError, WrongChainError
-from chains.fields import listing, whole
+from chains.fields import whole
 from chains.http import HttpEndpoint
 from chains.nodes import Nodes
 from chains.solana import parse
@@ -20,6 +21,7 @@ from chains.solana.scanning import (
     Scanner,
     block_call,
     check_skipped,
+    newest_final,
     portions,
     read_blocks_had,
     read_headers,
@@ -30,8 +32,6 @@ from chains.solana.transfers import Assets
 from config.assets import Asset, Chain
 from core.errors import PermanentError
 
-LOOK_BACK = 64
-"""Slots below the final one in which its node must have a block."""
 KNOWN_MAX = 100_000
 """Accounts of which a signature is remembered, to make the next list shorter."""
 
@@ -75,7 +75,7 @@ class SolanaReader:
         self._chain = chain
         if chain.reorg_depth:
             raise PermanentError(f"{chain.id}: only final blocks are read, so reorg_depth must be 0")
-        _check_assets(chain.id, assets)
+        check_assets(chain.id, assets)
         self._assets = Assets(
             chain=chain.id,
             native=next((asset.id for asset in assets if asset.contract is None), None),
@@ -84,7 +84,7 @@ class SolanaReader:
         endpoints = [
             HttpEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
         ]
-        self._nodes = Nodes(chain, endpoints, verify=self._verify)
+        self._nodes = Nodes(chain, endpoints, verify=partial(verify, chain.id))
         self._memories: dict[str, _Memory] = {}
         """By endpoint."""
         self._lock = threading.Lock()
@@ -93,14 +93,7 @@ class SolanaReader:
         """The newest final slot that has a block."""
 
         def read(endpoint: HttpEndpoint) -> Head:
-            slot = whole(endpoint.ask([("getSlot", [FINAL])])[0])
-            (answer,) = endpoint.try_all([block_call(slot)])
-            if answer is None or isinstance(answer, RefusedError):
-                # A node stores blocks a little later than it counts them.
-                (slots,) = endpoint.ask([("getBlocks", [max(0, slot - LOOK_BACK), slot, FINAL])])
-                slot = max((whole(number) for number in listing(slots)), default=slot)
-                (answer,) = endpoint.ask([block_call(slot)])
-            block = parse.header(slot, answer).block
+            block = newest_final(endpoint).block
             return Head(latest=block, finalized=block.number)
 
         return self._nodes.head(read)
@@ -194,15 +187,16 @@ class SolanaReader:
         with self._lock:
             return self._memories.setdefault(endpoint.label, _Memory())
 
-    def _verify(self, endpoint: HttpEndpoint) -> None:
-        """A node of another cluster would show the right address with worthless money: nothing of it is believed."""
-        genesis = address(endpoint.ask([("getGenesisHash", [])])[0])
-        found = f"solana:{genesis[:32]}"
-        if found != self.id:
-            raise WrongChainError(f"{endpoint.label} is a node of {found}, not of {self.id}; check RPC_URLS")
+
+def verify(chain: str, endpoint: HttpEndpoint) -> None:
+    """A node of another cluster would show the right address with worthless money: nothing of it is believed."""
+    genesis = address(endpoint.ask([("getGenesisHash", [])])[0])
+    found = f"solana:{genesis[:32]}"
+    if found != chain:
+        raise WrongChainError(f"{endpoint.label} is a node of {found}, not of {chain}; check RPC_URLS")
 
 
-def _check_assets(chain: str, assets: Sequence[Asset]) -> None:
+def check_assets(chain: str, assets: Sequence[Asset]) -> None:
     """A mint that is misspelled would be a token that never comes."""
     for asset in assets:
         kind, _, reference = asset.id.partition("/")[2].partition(":")

@@ -26,6 +26,8 @@ LOST = frozenset({-32001, -32007, -32009})
 """Errors for a block that a node had: cleaned up, or in none of its stores."""
 UNSUPPORTED_VERSION = -32015
 
+LOOK_BACK = 64
+"""Slots below the final one in which its node must have a block."""
 PAGE = 1_000
 """Signatures in one answer, the most that nodes give."""
 MINTS_AT_ONCE = 100
@@ -41,6 +43,18 @@ def block_call(slot: int) -> Call:
 def tx_call(id_: str) -> Call:
     """By its bytes: the other encodings are what the node makes of them."""
     return ("getTransaction", [id_, FINAL | {"encoding": "base64", "maxSupportedTransactionVersion": VERSION_MAX}])
+
+
+def newest_final(endpoint: HttpEndpoint) -> parse.Header:
+    """The newest final slot that has a block."""
+    slot = whole(endpoint.ask([("getSlot", [FINAL])])[0])
+    (answer,) = endpoint.try_all([block_call(slot)])
+    if answer is None or isinstance(answer, RefusedError):
+        # A node stores blocks a little later than it counts them.
+        (slots,) = endpoint.ask([("getBlocks", [max(0, slot - LOOK_BACK), slot, FINAL])])
+        slot = max((whole(number) for number in listing(slots)), default=slot)
+        (answer,) = endpoint.ask([block_call(slot)])
+    return parse.header(slot, answer)
 
 
 def portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:

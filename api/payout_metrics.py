@@ -25,6 +25,10 @@ def families(session: Session) -> list[GaugeMetricFamily]:
         "tallyrail_payout_submitted_oldest_seconds", "How long ago the oldest that a provider has was sent, 0 if none"
     )
     submitted.add_metric([], _age(now, found.submitted_since))
+    broken = GaugeMetricFamily(
+        "tallyrail_payout_break_oldest_seconds", "How long the oldest break about payouts has been open, 0 if none is"
+    )
+    broken.add_metric([], _age(now, payouts.oldest_break(session)))
     labels = ["for"]
     waiting = GaugeMetricFamily("tallyrail_payouts_waiting", "Approved payouts that can't be sent yet", labels=labels)
     oldest = GaugeMetricFamily(
@@ -46,7 +50,7 @@ def families(session: Session) -> list[GaugeMetricFamily]:
         stopped.add_metric([row.name], row.stopped_by is not None)
         for currency, known in row.balances.items():
             balance.add_metric([row.name, currency], int(known["units"]))
-    return [states, unknown, submitted, waiting, oldest, down, stopped, balance]
+    return [states, unknown, submitted, broken, waiting, oldest, down, stopped, balance]
 
 
 def _age(now: datetime, since: datetime | None) -> float:

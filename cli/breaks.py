@@ -23,6 +23,7 @@ COLUMNS = (
     Column("Times", "times", right=True),
     Column("First seen", "opened_at"),
     Column("Last seen", "seen_at"),
+    Column("Owner", "owner"),
     Column("Explained", lambda row: row["explanation"] or "", free=True),
 )
 
@@ -78,6 +79,27 @@ def explain(
         return
     typer.echo(f"{row['kind']} of {row['subject']}: expected {row['expected']}, found {row['found']}.")
     typer.echo(f"Explained by {who}: {explanation}")
+    if not commit:
+        typer.echo(NOTHING_DONE)
+
+
+@app.command()
+def assign(
+    break_id: Annotated[UUID, typer.Argument(metavar="BREAK")],
+    *,
+    owner: Annotated[str | None, typer.Option(help="Who looks into it. Left away: nobody any more.")] = None,
+    commit: Commit = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say who looks into a break. Prints the plan unless --commit is given."""
+    with db.transaction() as session:
+        row = _row(breaks.assign(session, break_id, owner=owner))
+        if not commit:
+            session.rollback()
+    if as_json:
+        document({**row, "committed": commit})
+        return
+    typer.echo(f"{row['kind']} of {row['subject']} is {'nobody' if owner is None else owner}'s to look into.")
     if not commit:
         typer.echo(NOTHING_DONE)
 

@@ -20,6 +20,7 @@ NOUNS = {
     "jobs": "Durable work: what waits, what runs, how it ended.",
     "beneficiaries": "Where money may be sent, and whether its holders fit.",
     "payouts": "Money that leaves: what waits for people, and what they decide.",
+    "reconcile": "What providers say against our record and the books, and what differs.",
     "rates": "What assets are worth in currencies.",
     "fairness": "Provably fair draws: seeds, and the check that anybody can make.",
     "dlq": "Dead letters: jobs that wait for a person.",

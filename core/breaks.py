@@ -27,6 +27,7 @@ class Break(Base):
     __table_args__ = (
         Index("uq_breaks_open", "kind", "subject", unique=True, postgresql_where=text("state = 'open'")),
         Index("ix_breaks_state", "state", "id"),
+        Index("ix_breaks_subject", "subject", "kind"),
     )
 
     id: Mapped[IdColumn]
@@ -47,6 +48,10 @@ class Break(Base):
     explained_at: Mapped[datetime | None]
     explained_by: Mapped[str | None]
     explanation: Mapped[str | None]
+    owner: Mapped[str | None]
+    """Who looks into it."""
+    journal_id: Mapped[UUID | None]
+    """What booked the difference, if a journal did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +126,30 @@ def explain(session: Session, break_id: UUID, *, actor: str, explanation: str) -
     """Take it off the list, with the reason why. Raises NotFoundError, ConflictError if it is explained already."""
     if not explanation.strip():
         raise InvalidRequestError("an explanation is needed", field="explanation")
-    found = session.scalars(select(Break).where(Break.id == break_id).with_for_update()).one_or_none()
+    found = locked(session, break_id)
+    found.state, found.explained_by, found.explanation = EXPLAINED, actor, explanation.strip()
+    found.explained_at = session.scalar(select(func.now()))
+    return found
+
+
+def assign(session: Session, break_id: UUID, *, owner: str | None) -> Break:
+    """Say who looks into it; None: nobody any more. Raises NotFoundError, ConflictError if it is explained already."""
+    found = locked(session, break_id)
+    if owner is not None and not owner.strip():
+        raise InvalidRequestError("an owner has a name", field="owner")
+    found.owner = None if owner is None else owner.strip()
+    return found
+
+
+def locked(session: Session, break_id: UUID) -> Break:
+    """An open one, nobody else's until the transaction ends. Raises NotFoundError, ConflictError if it is explained."""
+    found = session.scalars(
+        select(Break).where(Break.id == break_id).with_for_update(), execution_options={"populate_existing": True}
+    ).one_or_none()
     if found is None:
         raise NotFoundError(f"there is no break {break_id}")
     if found.state != OPEN:
         raise ConflictError(f"the break {break_id} was explained by {found.explained_by} already")
-    found.state, found.explained_by, found.explanation = EXPLAINED, actor, explanation.strip()
-    found.explained_at = session.scalar(select(func.now()))
     return found
 
 

@@ -82,6 +82,7 @@ def timetable() -> list[Schedule]:
         Schedule("poll_payouts", "payout.poll", every=timedelta(seconds=1), on_demand=True),
         Schedule("refresh_payout_providers", "payout.refresh_providers", every=timedelta(minutes=1)),
         Schedule("refresh_banks", "payout.refresh_banks", every=timedelta(days=1), offset=timedelta(hours=1)),
+        Schedule("read_statements", "payout.read_statements", every=timedelta(days=1), offset=timedelta(hours=6)),
         Schedule("reseal", "maintenance.reseal", every=timedelta(days=1), offset=timedelta(hours=5)),
         Schedule("expire_holds", "maintenance.expire_holds", every=timedelta(seconds=10)),
         # Each seal asks for the audit of what it sealed.

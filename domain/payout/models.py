@@ -386,31 +386,3 @@ class PayoutBatch(Base):
     maker: Mapped[str]
     correlation_id: Mapped[str | None]
     created_at: Mapped[datetime]
-
-
-class PayoutStatementLine(Base):
-    """A line of a provider's statement, matched three ways: our record, the provider's, the books."""
-
-    __tablename__ = "payout_statement_lines"
-    __table_args__ = (
-        UniqueConstraint("provider", "line"),
-        Index("ix_payout_statement_lines_payout_id", "payout_id"),
-        Index("ix_payout_statement_lines_unmatched", "provider", "id", postgresql_where=text("state = 'unmatched'")),
-    )
-
-    id: Mapped[IdColumn]
-    provider: Mapped[str]
-    line: Mapped[str]
-    kind: Mapped[str]
-    reference: Mapped[str | None]
-    provider_ref: Mapped[str | None]
-    currency: Mapped[str]
-    units: Mapped[int] = mapped_column(UnitsType)
-    fee_units: Mapped[int] = mapped_column(UnitsType)
-    booked_at: Mapped[datetime]
-    state: Mapped[str]
-    """`matched`, `unmatched`, `noted`."""
-    why: Mapped[str | None]
-    payout_id: Mapped[UUID | None] = mapped_column(ForeignKey("payouts.id"))
-    break_id: Mapped[UUID | None]
-    created_at: Mapped[datetime]

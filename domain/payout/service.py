@@ -10,6 +10,7 @@ from domain.payout.by_hand import take as take_by_hand
 from domain.payout.by_hand import withdraw as withdraw_by_hand
 from domain.payout.creating import NewPayout, create
 from domain.payout.editing import Edit, edit
+from domain.payout.facts import CLOCKS as STATEMENT_MARGIN
 from domain.payout.looking import dispatch, hear, look, wanted
 from domain.payout.models import (
     Payout,
@@ -25,6 +26,7 @@ from domain.payout.proceeding import proceed, waiting_for
 from domain.payout.providers import is_down
 from domain.payout.providers import refresh as refresh_providers
 from domain.payout.queries import approvals, get, history, page, waiting
+from domain.payout.reconciling import match as match_statement
 from domain.payout.ruling import ListName, ListScope, NewRule, listings
 from domain.payout.ruling import put as put_on_list
 from domain.payout.ruling import rows as rules
@@ -32,13 +34,27 @@ from domain.payout.ruling import take_off as take_off_list
 from domain.payout.ruling import write as write_rule
 from domain.payout.sealing import count_by_key, reseal
 from domain.payout.sending_queries import figures, providers
+from domain.payout.settling import Into, Settlement
+from domain.payout.settling import plan as plan_settlement
+from domain.payout.settling import settle as settle_break
+from domain.payout.statement_file import StatementFile
+from domain.payout.statement_file import bring as bring_statement
+from domain.payout.statement_file import brought as statement_brought
+from domain.payout.statement_file import parsed as parse_statement
+from domain.payout.statement_queries import known as statement_providers
+from domain.payout.statement_queries import oldest_open as oldest_break
+from domain.payout.statement_report import Report, Sums
+from domain.payout.statement_report import report as statement_report
+from domain.payout.statements import read as read_statement
 from domain.payout.states import PayoutState, Verdict, Wait
 from domain.payout.stopping import cancel, freeze, start_provider, stop_provider, thaw
 from domain.payout.submitting import submit
 
 __all__ = [
+    "STATEMENT_MARGIN",
     "Edit",
     "Evidence",
+    "Into",
     "ListName",
     "ListScope",
     "NewBatch",
@@ -54,11 +70,16 @@ __all__ = [
     "PayoutRule",
     "PayoutState",
     "Ports",
+    "Report",
+    "Settlement",
+    "StatementFile",
+    "Sums",
     "Verdict",
     "Wait",
     "approvals",
     "approve",
     "batch_items",
+    "bring_statement",
     "cancel",
     "confirm_by_hand",
     "count_by_key",
@@ -77,16 +98,25 @@ __all__ = [
     "is_down",
     "listings",
     "look",
+    "match_statement",
+    "oldest_break",
     "page",
+    "parse_statement",
+    "plan_settlement",
     "proceed",
     "providers",
     "put_on_list",
+    "read_statement",
     "record_by_hand",
     "refresh_providers",
     "reject",
     "reseal",
     "rules",
+    "settle_break",
     "start_provider",
+    "statement_brought",
+    "statement_providers",
+    "statement_report",
     "stop_provider",
     "submit",
     "take_by_hand",

@@ -112,6 +112,12 @@ class RegtestChain:
             return None
         return _Coin(block["tx"][0], 0, int(out["value"] * COIN))
 
+    def watch(self, address: str) -> None:
+        """Have the node's wallet know of what this address gets and spends. (Core asks for a checksum behind it.)"""
+        (done,) = self.rpc("importdescriptors", [{"desc": f"addr({address})", "timestamp": 0}])
+        if not done["success"]:
+            raise RegtestError(f"importdescriptors: {done['error']['message']}")
+
     @staticmethod
     def new_address() -> str:
         """A fresh P2WPKH address, nobody's."""

@@ -9,6 +9,7 @@ What no node may say raises MalformedError. What anybody may put on a chain neve
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from btclib.block.block import Block as RawBlock
 from btclib.block.block_header import BlockHeader
@@ -23,6 +24,9 @@ from chains.fields import whole
 
 COINBASE_MATURITY = 100
 """Blocks that must stand on a block before what its miner was paid can be spent (Bitcoin Core, consensus.h)."""
+
+UNITS_MAX = 21_000_000 * 10**8
+"""There will never be more (Bitcoin Core, MAX_MONEY)."""
 
 _LEAST_WORK = bytes.fromhex("1801fffe")
 _WORKED_SINCE, _WORKED_FROM = datetime(2017, 6, 15, tzinfo=UTC), 470_000
@@ -55,6 +59,15 @@ def octets(value: object) -> bytes:
         return bytes.fromhex(value)
     except ValueError as error:
         raise MalformedError(f"{value!r:.80} is not hex") from error
+
+
+def satoshi(value: object) -> int:
+    """Of an amount in BTC, or a rate in BTC for 1,000 vbytes. Exact: no two amounts there can be are the same float."""
+    if type(value) in (int, float):
+        units = Decimal(repr(value)).scaleb(formats.SCALE)
+        if units == units.to_integral_value() and 0 <= units <= UNITS_MAX:
+            return int(units)
+    raise MalformedError(f"{value!r:.80} is no amount")
 
 
 # Blocks

@@ -1,21 +1,15 @@
 """Bitcoin over Bitcoin Core's JSON-RPC. docs/chains-bitcoin.md says what is read how."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 
 from chains import agreement
 from chains.base import Block, ChainTx, Head, NodeHealth, Scan
-from chains.bitcoin import formats, parse
+from chains.bitcoin import formats
+from chains.bitcoin.pool import assets_of, nodes_of
 from chains.bitcoin.reading import Reading, outpoint
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
-from chains.errors import WrongChainError
-from chains.fields import plain_hash
 from chains.http import HttpEndpoint
-from chains.nodes import Nodes
 from config.assets import Asset, Chain
-from core.errors import InvalidRequestError, PermanentError
-
-_ASSET = re.compile(r"slip44:\d+")
 
 
 class BitcoinReader:
@@ -32,20 +26,10 @@ class BitcoinReader:
         connect_timeout: float = CONNECT_TIMEOUT_S,
         read_timeout: float = READ_TIMEOUT_S,
     ) -> None:
-        try:
-            formats.network(chain.id)
-        except InvalidRequestError:
-            raise PermanentError(
-                f"{chain.id} is no Bitcoin network; there are {', '.join(formats.NETWORK_OF)}"
-            ) from None
-        _check_assets(chain.id, assets)
         self.id = chain.id
         self._chain = chain
-        self._assets = parse.Assets(chain=chain.id, native=next((asset.id for asset in assets), None))
-        endpoints = [
-            HttpEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
-        ]
-        self._nodes = Nodes(chain, endpoints, verify=self._verify)
+        self._assets = assets_of(chain, assets)
+        self._nodes = nodes_of(chain, connect_timeout=connect_timeout, read_timeout=read_timeout)
 
     def head(self) -> Head:
         """Nothing is ever final by rule: `finalized` is None."""
@@ -100,21 +84,3 @@ class BitcoinReader:
 
     def _reading(self, endpoint: HttpEndpoint) -> Reading:
         return Reading(endpoint, self._assets)
-
-    def _verify(self, endpoint: HttpEndpoint) -> None:
-        """A node of another chain would show the right address with the wrong money: nothing of it is believed."""
-        genesis = plain_hash(endpoint.ask([("getblockhash", [0])])[0])
-        theirs = f"bip122:{genesis[:32]}"
-        if theirs != self.id:
-            raise WrongChainError(f"{endpoint.label} is a node of {theirs}, not of {self.id}; check RPC_URLS")
-
-
-def _check_assets(chain: str, assets: Sequence[Asset]) -> None:
-    """Bitcoin has its coin and no tokens; a scale other than its own would book amounts by a wrong power of ten."""
-    for asset in assets:
-        if not _ASSET.fullmatch(asset.id.partition("/")[2]):
-            raise PermanentError(f"{asset.id!r} is no asset of {chain}: there is only the coin, slip44:0")
-        if asset.scale != formats.SCALE:
-            raise PermanentError(f"{asset.id} has the scale {asset.scale}; Bitcoin's is {formats.SCALE}")
-    if len(assets) > 1:
-        raise PermanentError(f"{chain} has two coins: {', '.join(asset.id for asset in assets)}")

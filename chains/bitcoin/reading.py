@@ -20,12 +20,12 @@ from chains.fields import mapping, plain_hash
 from chains.http import HttpEndpoint
 from core.errors import TransientError
 
-_TXS_MAX = 20
+TXS_MAX = 20
 """Transactions in one request: anybody can make one whose answer has megabytes."""
 
 _OUTPOINT = re.compile(r"([0-9a-fA-F]{64}):([0-9]{1,10})")
 _OUT_OF_RANGE = -8
-_NOT_FOUND = -5
+NOT_FOUND = -5
 
 _NO_INDEX = re.compile(r"-txindex|being indexed", re.IGNORECASE)
 """Bitcoin Core's words (src/rpc/rawtransaction.cpp) where it looked in the mempool alone: that proves nothing."""
@@ -149,8 +149,8 @@ class Reading:
         """Those that the node knows. What it says is in a block is proven to be."""
         txs: dict[str, Tx] = {}
         told: dict[str, list[str]] = {}
-        for start in range(0, len(ids), _TXS_MAX):
-            some = ids[start : start + _TXS_MAX]
+        for start in range(0, len(ids), TXS_MAX):
+            some = ids[start : start + TXS_MAX]
             answers = self._endpoint.try_all([("getrawtransaction", [id_, 1]) for id_ in some])
             for id_, answer in zip(some, answers, strict=True):
                 if isinstance(answer, RefusedError):
@@ -168,9 +168,9 @@ class Reading:
 
     def _check_unknown(self, refusal: RefusedError) -> None:
         """Raises unless the node has looked for the transaction everywhere."""
-        if refusal.code == _NOT_FOUND and _NO_INDEX.search(refusal.words):
+        if refusal.code == NOT_FOUND and _NO_INDEX.search(refusal.words):
             raise TransientError(f"{self._endpoint.label} has no index of all transactions: it needs txindex=1")
-        if refusal.code != _NOT_FOUND or not _UNKNOWN.search(refusal.words):
+        if refusal.code != NOT_FOUND or not _UNKNOWN.search(refusal.words):
             raise refusal
 
     def _proven(self, told: dict[str, list[str]]) -> dict[str, Block | None]:

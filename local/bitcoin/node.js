@@ -11,6 +11,7 @@ const FullNode = require('bcoin/lib/node/fullnode');
 const Address = require('bcoin/lib/primitives/address');
 const Block = require('bcoin/lib/primitives/block');
 const TX = require('bcoin/lib/primitives/tx');
+const Amount = require('bcoin/lib/btc/amount');
 const common = require('bcoin/lib/blockchain/common');
 const networks = require('bcoin/lib/protocol/networks');
 const {RPCError} = require('bweb');
@@ -18,7 +19,10 @@ const {RPCError} = require('bweb');
 networks.regtest.addressPrefix.bech32 = 'bcrt'; // bcoin is older than Core's choice, and says "rb"
 
 const INVALID_ADDRESS_OR_KEY = -5;
+const VERIFY_ERROR = -25;
 const VERIFY_REJECTED = -26;
+const ALREADY_IN_UTXO_SET = -27;
+const RELAY_RATE = 1000; // satoshi for a kilobyte: what Core takes at the least, and on top of what is replaced
 
 const options = Object.fromEntries(process.argv.slice(2).map(word => word.replace(/^--/, '').split('=', 2)));
 
@@ -26,6 +30,7 @@ const node = new FullNode({
   network: 'regtest',
   memory: true,
   indexTx: true,
+  indexAddress: true,
   listen: false,
   replaceByFee: true,
   logLevel: 'error',
@@ -65,8 +70,12 @@ async function restore() {
   const part = `${options.file}.part`;
   fs.writeFileSync(part, [...blocks].map(([height, raw]) => `${height} ${raw}\n`).join(''));
   fs.renameSync(part, options.file);
-  node.chain.on('connect', (entry, block) => {
+  if (fs.existsSync(watchedFile()))
+    fs.readFileSync(watchedFile(), 'ascii').split('\n').forEach(address => watched.add(address));
+  node.mempool.on('tx', see);
+  node.chain.on('connect', (entry, block, view) => {
     fs.appendFileSync(options.file, `${entry.height} ${block.toRaw().toString('hex')}\n`);
+    block.txs.forEach(tx => see(tx, view));
   });
 }
 
@@ -117,23 +126,31 @@ overlay('getblockheader', original => async (args, help) => {
   return found;
 });
 
-// Core refuses at once what it won't relay. A transaction that pays more than all it conflicts with replaces them.
+// Core refuses at once what it won't relay. One that pays for itself beside all it conflicts with replaces them.
 calls.sendrawtransaction = async ([hex]) => {
   const tx = TX.fromRaw(hex, 'hex');
   const {mempool} = node;
+  if (mempool.getEntry(tx.hash('hex')))
+    return tx.txid();
+  if (await node.chain.hasCoins(tx))
+    throw new RPCError(ALREADY_IN_UTXO_SET, 'Transaction outputs already in utxo set');
   const outbid = new Set();
   for (const {prevout} of tx.inputs) {
     const spender = mempool.getSpent(prevout.hash, prevout.index);
-    if (spender && spender.txid() !== tx.txid())
+    if (spender)
       outbid.add(spender);
   }
-  if (outbid.size > 0) {
-    const view = await mempool.getCoinView(tx);
+  const view = await mempool.getCoinView(tx);
+  const whole = tx.inputs.every(({prevout}) => view.getOutput(prevout));
+  const least = Math.ceil(tx.getVirtualSize() * RELAY_RATE / 1000);
+  if (whole && tx.getFee(view) < least)
+    throw new RPCError(VERIFY_REJECTED, `min relay fee not met, ${tx.getFee(view)} < ${least}`);
+  if (whole && outbid.size > 0) {
     const fees = [...outbid].reduce((sum, entry) => sum + entry.fee, 0);
     if (![...outbid].every(entry => entry.tx.inputs.some(input => input.isRBF()))) // BIP-125
       throw new RPCError(VERIFY_REJECTED, 'txn-mempool-conflict');
-    if (tx.getFee(view) <= fees)
-      throw new RPCError(VERIFY_REJECTED, 'insufficient fee');
+    if (tx.getFee(view) < fees + least)
+      throw new RPCError(VERIFY_REJECTED, `insufficient fee, rejecting replacement ${tx.txid()}`);
     outbid.forEach(entry => mempool.evictEntry(entry));
   }
   let missing;
@@ -146,10 +163,28 @@ calls.sendrawtransaction = async ([hex]) => {
   }
   if (missing && missing.length > 0) {
     mempool.removeOrphan(tx.hash('hex'));
-    throw new RPCError(-25, 'bad-txns-inputs-missingorspent');
+    throw new RPCError(VERIFY_ERROR, 'bad-txns-inputs-missingorspent');
   }
   return tx.txid();
 };
+
+// Core: src/rpc/fees.cpp. bcoin says -1 where it knows too little.
+overlay('estimatesmartfee', original => async ([blocks], help) => {
+  const found = await original([blocks], help);
+  return found.fee < 0 ? {errors: ['Insufficient data or no feerate found'], blocks} : {feerate: found.fee, blocks};
+});
+
+overlay('getmempoolinfo', original => async (args, help) => ({
+  ...await original(args, help),
+  minrelaytxfee: Amount.btc(RELAY_RATE, true),
+  incrementalrelayfee: Amount.btc(RELAY_RATE, true)
+}));
+
+// With the mempool an output that a waiting transaction spends is no more.
+overlay('gettxout', original => async (args, help) => {
+  const [txid, index, mempool = true] = args;
+  return mempool && node.mempool.isSpent(key(txid), index) ? null : original(args, help);
+});
 
 // Core: generateblock "output" ["rawtx/txid", ...]: a block of exactly these.
 calls.generateblock = async ([address, items]) => {
@@ -177,6 +212,72 @@ calls.dropfrommempool = async ([txid]) => {
     throw new RPCError(INVALID_ADDRESS_OR_KEY, 'Transaction not in mempool');
   node.mempool.evictEntry(entry);
   return null;
+};
+
+// Core's wallet without keys (createwallet, importdescriptors with addr(...)): src/wallet/rpc/. There is one of it here,
+// its addresses are kept beside the blocks, and what it has seen of transactions is forgotten with the process.
+
+const watched = new Set();
+const seen = new Map(); // the raw bytes of those that pay from or to it, also if they wait no more
+
+const watchedFile = () => `${options.file}.watched`;
+
+function see(tx, view) {
+  const addresses = tx.getHashes(view, 'hex');
+  if ([...watched].some(address => addresses.includes(Address.fromString(address, node.network).getHash('hex'))))
+    seen.set(tx.txid(), tx.toRaw().toString('hex'));
+}
+
+calls.importdescriptors = async ([requests]) => requests.map(({desc}) => {
+  const [, address] = /^addr\((\w+)\)/.exec(desc) || [];
+  if (!address)
+    return {success: false, error: {code: INVALID_ADDRESS_OR_KEY, message: 'only addr(...) here'}};
+  watched.add(Address.fromString(address, node.network).toString(node.network));
+  fs.writeFileSync(watchedFile(), [...watched].join('\n'));
+  return {success: true};
+});
+
+calls.getaddressinfo = async ([address]) => ({address, ismine: watched.has(address), iswatchonly: false});
+
+calls.getwalletinfo = async () => ({walletname: '', private_keys_enabled: false, descriptors: true, scanning: false});
+
+calls.listunspent = async ([least = 1, most = 9999999, addresses = [...watched]]) => {
+  const found = [];
+  for (const address of addresses.filter(each => watched.has(each))) {
+    for (const coin of await node.chain.getCoinsByAddress(Address.fromString(address, node.network))) {
+      const confirmations = coin.getDepth(node.chain.height);
+      const ripe = !coin.coinbase || confirmations > node.network.coinbaseMaturity;
+      if (confirmations < least || confirmations > most || !ripe || node.mempool.isSpent(coin.hash, coin.index))
+        continue;
+      found.push({
+        txid: coin.txid(), vout: coin.index, address, scriptPubKey: coin.script.toRaw().toString('hex'),
+        amount: Amount.btc(coin.value, true), confirmations, spendable: true, solvable: false, safe: true
+      });
+    }
+  }
+  return found;
+};
+
+calls.listsinceblock = async ([hash]) => {
+  const since = await node.chain.getEntry(key(hash));
+  if (!since)
+    throw new RPCError(INVALID_ADDRESS_OR_KEY, 'Block not found');
+  const transactions = [];
+  for (const address of watched) {
+    for (const meta of await node.getMetaByAddress(Address.fromString(address, node.network))) {
+      if (meta.height < 0)
+        transactions.push({txid: meta.tx.txid(), address, confirmations: 0, abandoned: false});
+      else if (meta.height > since.height)
+        transactions.push({txid: meta.tx.txid(), address, confirmations: node.chain.height - meta.height + 1});
+    }
+  }
+  return {transactions, lastblock: node.chain.tip.rhash()};
+};
+
+calls.gettransaction = async ([txid]) => {
+  if (!seen.has(txid))
+    throw new RPCError(INVALID_ADDRESS_OR_KEY, 'Invalid or non-wallet transaction id');
+  return {txid, hex: seen.get(txid)};
 };
 
 process.on('unhandledRejection', (error) => {

@@ -120,7 +120,7 @@ class BitcoinSender:
                 return None
             if len(reading.present([(coin.chain_tx, coin.index) for coin in used])) < len(used):
                 return None
-            rate, asks = _outbids(versions, txs, reading.rates(SOONER))
+            rate, asks = _outbids(versions, txs, reading.rates(SOONER), reading.replaced(list(txs)))
             more: list[Coin] = []
             if reserved is not None and not cancels:
                 taken = {*reserved, *(coin.name for coin in used)}
@@ -225,10 +225,13 @@ def _parts(free: Sequence[Coin]) -> int:
 
 
 def _outbids(
-    versions: Sequence[Version], txs: Mapping[str, Tx], rates: Rates
+    versions: Sequence[Version], txs: Mapping[str, Tx], rates: Rates, replaced: int
 ) -> tuple[int, Callable[[int], int]]:
-    """The least rate that replaces any of these and is enough for now; and from the size in vbytes to the least fee."""
-    highest = max(each.terms.fee_max for each in versions)
+    """The least rate that replaces any of these and is enough for now; and from the size in vbytes to the least fee.
+
+    `replaced`: as `WalletReading.replaced`. Who was paid may have spent it already, and then that is outbid as well.
+    """
+    highest = max(replaced, *(each.terms.fee_max for each in versions))
     best = max(-(-each.terms.fee_max * 1_000 // txs[each.chain_tx].vsize) for each in versions)
     now = rates.estimate or max(rates.least, best * 3 // 2)
     rate = max(now, best + rates.step)

@@ -55,6 +55,17 @@ class WalletReading(Reading):
         step = max(satoshi(pool.get("incrementalrelayfee", 0)), RATE_MIN)
         return Rates(least=least, estimate=None if rate is None else max(satoshi(rate), least), step=step)
 
+    def replaced(self, ids: Sequence[str]) -> int:
+        """The most that any of these pays that waits, with all that waits and spends of it: it would go with it."""
+        answers = self._endpoint.try_all([("getmempoolentry", [id_]) for id_ in ids])
+        most = 0
+        for told in answers:
+            if not isinstance(told, RefusedError):
+                most = max(most, satoshi(mapping(mapping(told).get("fees")).get("descendant")))
+            elif told.code != NOT_FOUND:
+                raise told
+        return most
+
     # The wallet
 
     def unspent(self, wallet: str) -> list[Coin]:

@@ -146,7 +146,7 @@ calls.sendrawtransaction = async ([hex]) => {
   if (whole && tx.getFee(view) < least)
     throw new RPCError(VERIFY_REJECTED, `min relay fee not met, ${tx.getFee(view)} < ${least}`);
   if (whole && outbid.size > 0) {
-    const fees = [...outbid].reduce((sum, entry) => sum + entry.fee, 0);
+    const fees = [...outbid].reduce((sum, entry) => sum + entry.descFee, 0); // with those that spend them
     if (![...outbid].every(entry => entry.tx.inputs.some(input => input.isRBF()))) // BIP-125
       throw new RPCError(VERIFY_REJECTED, 'txn-mempool-conflict');
     if (tx.getFee(view) < fees + least)
@@ -179,6 +179,17 @@ overlay('getmempoolinfo', original => async (args, help) => ({
   minrelaytxfee: Amount.btc(RELAY_RATE, true),
   incrementalrelayfee: Amount.btc(RELAY_RATE, true)
 }));
+
+calls.getmempoolentry = async ([txid]) => {
+  const entry = node.mempool.getEntry(key(txid));
+  if (!entry)
+    throw new RPCError(INVALID_ADDRESS_OR_KEY, 'Transaction not in mempool');
+  return {
+    vsize: entry.size,
+    descendantsize: entry.descSize,
+    fees: {base: Amount.btc(entry.fee, true), descendant: Amount.btc(entry.descFee, true)}
+  };
+};
 
 // With the mempool an output that a waiting transaction spends is no more.
 overlay('gettxout', original => async (args, help) => {

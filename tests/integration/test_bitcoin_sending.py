@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from btclib import b32, b58
+from btclib.tx.tx import Tx
 
 from chains.base import TxStatus
-from chains.bitcoin.payment import written
+from chains.bitcoin.payment import Coin, Plan, written
+from chains.bitcoin.payment import terms_of as terms_from
 from chains.bitcoin.sender import BitcoinSender
 from chains.sending import Order, OrderRefusedError, Reception, Terms, Version
 from chains.signing import terms_body, terms_of
@@ -219,6 +221,24 @@ def test_more_inputs_pay_for_it_only_if_the_others_are_told(
         assert set(third.terms.inputs) >= set(second.terms.inputs)
         took(dearer, third)
     assert regtest.waiting == [third.chain_tx]
+
+
+def test_it_outbids_what_was_made_of_it_as_well(sender: BitcoinSender, wallet: Wallet, regtest: RegtestChain) -> None:
+    """Who was paid has spent it in turn before it was in a block: BIP-125 counts that fee too."""
+    wallet.fund(5 * UNITS)
+    payee = Wallet(regtest)
+    order = wallet.order(payee.address)
+    first = wallet.first(sender, order)
+    took(sender, first)
+    parent = Tx.parse(bytes.fromhex(first.raw))
+    coin, costs = Coin(first.chain_tx, 0, UNITS), 30_000
+    plan = Plan((coin,), (UNITS // 2 - costs,), costs)
+    child = terms_from(plan, {first.chain_tx: parent}, cancels=False, block=0)
+    took(sender, payee.sign(payee.order(units=UNITS // 2), child))
+    second = wallet.sign(order, sender.raised(order, [first]), 2)
+    assert fee(second) >= fee(first) + costs + 140
+    took(sender, second)
+    assert regtest.waiting == [second.chain_tx]
 
 
 def test_a_rest_too_small_for_an_output_goes_to_the_fee(

@@ -1,127 +1,34 @@
 """Paying on a real EVM node: at most one version of an order is ever mined, and it is found out which."""
 
-import secrets
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from chains.base import TxStatus
 from chains.errors import RefusedError
-from chains.evm import reception
 from chains.evm.fees import Market, Prices
 from chains.evm.reader import EvmReader
 from chains.evm.sender import CANCEL_GAS, PLAIN_GAS, EvmSender
-from chains.sending import Order, OrderRefusedError, Reception, Terms, Version
-from config.assets import Asset, Chain, Node
+from chains.sending import OrderRefusedError, Reception, Terms
+from config.assets import Asset
 from core.errors import PermanentError, TransientError
 from local.anvil import Anvil
-from local.devchain import GWEI, DevChain
-from signer.evm import EvmSigner
+from local.devchain import DevChain
 from tests.support.evm import CHAIN, COIN, changing, proxy
-
-ETHER = 10**18
-ONE, OTHER = "127.0.0.1", "localhost"
-"""Two hosts, as far as anybody can tell by their names."""
-FINAL_AFTER = 2
-"""Blocks on top of one, until anvil calls it finalized."""
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
-    """Our own: base fees and reorgs are everybody's on a node."""
-    node = Anvil(tmp_path_factory.mktemp("anvil"))
-    node.start()
-    yield node
-    node.stop()
-
-
-@pytest.fixture
-def chain(node: Anvil) -> Iterator[DevChain]:
-    with DevChain(node.url) as chain:
-        yield chain
-        chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
-        chain.mine()
-
-
-@pytest.fixture(scope="module")
-def token(node: Anvil) -> str:
-    with DevChain(node.url) as chain:
-        return chain.deploy("TestToken", "Tether USD", "USDT", 6, 10**18).lower()
-
-
-def asset_of(token: str) -> str:
-    return f"{CHAIN}/erc20:{token}"
-
-
-def described(*urls: str) -> Chain:
-    return Chain(
-        id=CHAIN,
-        name="Development",
-        namespace="eip155",
-        confirmations=2,
-        reorg_depth=16,
-        block_time_ms=1000,
-        nodes=tuple(Node(url=url) for url in urls),
-    )
-
-
-def sender_of(*urls: str, tokens: tuple[str, ...] = ()) -> EvmSender:
-    assets = [Asset(id=COIN, symbol="ETH", scale=18)]
-    assets += [Asset(id=asset_of(each), symbol="USDT", scale=6) for each in tokens]
-    return EvmSender(described(*urls), assets, read_timeout=5)
-
-
-@pytest.fixture
-def sender(node: Anvil, token: str) -> EvmSender:
-    return sender_of(node.url, tokens=(token,))
-
-
-@dataclass
-class Wallet:
-    """Of ours, and what the signer does with it."""
-
-    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-
-    @property
-    def address(self) -> str:
-        return EvmSigner().address(CHAIN, self.secret)
-
-    def order(self, to: str, units: int, asset: str = COIN, **fields: Any) -> Order:
-        order = Order(reference=secrets.token_hex(8), chain=CHAIN, wallet=self.address, asset=asset, to=to, units=units)
-        return replace(order, **fields)
-
-    def sign(self, order: Order, terms: Terms, number: int = 1) -> Version:
-        signed = EvmSigner().build(self.secret, order, terms)
-        assert signed.fee_max == terms.fee_max and signed.conflicts == set(terms.inputs)
-        return Version(number=number, terms=terms, chain_tx=signed.chain_tx, raw=signed.raw)
-
-    def first(self, sender: EvmSender, order: Order, reserved: tuple[str, ...] = ()) -> Version:
-        return self.sign(order, sender.terms(order, reserved=reserved))
-
-    def elsewhere(self, chain: DevChain, nonce: int, *, price: int = 20 * GWEI) -> str:
-        """The wallet's key is used by somebody else."""
-        order = self.order(chain.accounts[1], 1)
-        fields = {"gas": str(PLAIN_GAS), "gas_price": str(price)}
-        terms = Terms(inputs=(f"{self.address}/{nonce}",), fee_max=PLAIN_GAS * price, fields=fields)
-        return str(chain.rpc("eth_sendRawTransaction", "0x" + self.sign(order, terms).raw))
-
-
-@pytest.fixture
-def wallet(chain: DevChain, token: str) -> Wallet:
-    made = Wallet()
-    chain.fund(made.address, ETHER)
-    chain.send_token(token, made.address, 1_000)
-    return made
-
-
-def refused(what: str, ask: Callable[[], Any]) -> str:
-    with pytest.raises(OrderRefusedError) as caught:
-        ask()
-    assert caught.value.what == what
-    return str(caught.value)
+from tests.support.evm_sending import (
+    ETHER,
+    FINAL_AFTER,
+    ONE,
+    OTHER,
+    Wallet,
+    asset_of,
+    described,
+    refused,
+    refusing,
+    sender_of,
+)
 
 
 def wei(terms: Terms) -> Prices:
@@ -202,15 +109,16 @@ class TestNonces:
             chain.drop(waiting)
             assert nonce(2, 3) == 1
 
-    def test_a_node_that_knows_no_pending_count(self, chain: DevChain, node: Anvil, wallet: Wallet) -> None:
-        def without(body: Any, answers: Any) -> Any:
-            odd = {call["id"] for call in body if call["params"][-1:] == ["pending"]}
-            error = {"code": -32602, "message": "unknown tag"}
-            return [{"id": each["id"], "error": error} if each["id"] in odd else each for each in answers]
-
-        with proxy(node.url, without) as plain:
-            terms = sender_of(plain.url).terms(wallet.order(chain.new_account(), 1), reserved=())
-        assert terms.inputs == (f"{wallet.address}/0",)
+    def test_a_node_that_does_not_tell_what_waits(
+        self, chain: DevChain, sender: EvmSender, wallet: Wallet, token: str
+    ) -> None:
+        one, other = (wallet.order(chain.new_account(), 600, asset_of(token)) for _ in range(2))
+        waiting = wallet.first(sender, one)
+        with chain.no_mining(), proxy(chain.url, refusing(lambda call: call["params"][-1:] == ["pending"])) as plain:
+            sender.broadcast(waiting)
+            refused("funds", lambda: sender.terms(other, reserved=waiting.terms.inputs))
+            terms = sender_of(plain.url, tokens=(token,)).terms(other, reserved=waiting.terms.inputs)
+            assert terms.inputs == (f"{wallet.address}/1",)
 
 
 class TestFees:
@@ -309,12 +217,7 @@ class TestFees:
         assert wei(terms).most == wei(terms).tip == int(chain.rpc("eth_maxPriorityFeePerGas"), 16)
 
     def test_a_node_that_suggests_no_tip(self, chain: DevChain, node: Anvil, wallet: Wallet) -> None:
-        def without(body: Any, answers: Any) -> Any:
-            odd = {call["id"] for call in body if call["method"] == "eth_maxPriorityFeePerGas"}
-            error = {"code": -32601, "message": "method not found"}
-            return [{"id": each["id"], "error": error} if each["id"] in odd else each for each in answers]
-
-        with proxy(node.url, without) as old:
+        with proxy(node.url, refusing(lambda call: call["method"] == "eth_maxPriorityFeePerGas")) as old:
             terms = sender_of(old.url).terms(wallet.order(chain.new_account(), 5), reserved=())
         price, base = (
             int(chain.rpc("eth_gasPrice"), 16),
@@ -397,13 +300,8 @@ class TestWhatCanNotBeCarried:
     def test_a_node_that_refuses_for_reasons_of_its_own_decides_nothing(
         self, chain: DevChain, node: Anvil, wallet: Wallet
     ) -> None:
-        def busy(body: Any, answers: Any) -> Any:
-            odd = {call["id"] for call in body if call["method"] == "eth_estimateGas"}
-            error = {"code": -32000, "message": "missing trie node"}
-            return [{"id": each["id"], "error": error} if each["id"] in odd else each for each in answers]
-
         order = wallet.order(chain.new_account(), 5)
-        with proxy(node.url, busy) as sick:
+        with proxy(node.url, refusing(lambda call: call["method"] == "eth_estimateGas")) as sick:
             with pytest.raises(RefusedError):
                 sender_of(sick.url).terms(order, reserved=())
             assert sender_of(sick.url, node.url).terms(order, reserved=()).inputs
@@ -428,129 +326,6 @@ class TestReorgs:
         assert sender.costs([version.chain_tx]).keys() == {version.chain_tx}
 
 
-def pruned(before: int) -> Callable[[Any, Any], Any]:
-    """For `proxy`: a node that has no state of older blocks."""
-
-    def change(body: Any, answers: Any) -> Any:
-        old = {
-            call["id"]
-            for call in body
-            if call["method"] == "eth_getTransactionCount"
-            and call["params"][1].startswith("0x")
-            and int(call["params"][1], 16) < before
-        }
-        error = {"code": -32000, "message": "missing trie node"}
-        return [{"id": each["id"], "error": error} if each["id"] in old else each for each in answers]
-
-    return change
-
-
-class TestDead:
-    @pytest.fixture
-    def replaced(self, chain: DevChain, sender: EvmSender, wallet: Wallet) -> Version:
-        """A version whose nonce somebody else has used, in the newest block."""
-        version = wallet.first(sender, wallet.order(chain.new_account(), 600))
-        with chain.no_mining():
-            wallet.elsewhere(chain, 0)
-            assert not sender.dead([version])
-            chain.mine()
-        assert sender.broadcast(version).reception is Reception.LATE
-        return version
-
-    @pytest.fixture
-    def paid(self, chain: DevChain, sender: EvmSender, wallet: Wallet) -> Version:
-        """A version that is in a final block."""
-        version = wallet.first(sender, wallet.order(chain.new_account(), 600))
-        assert sender.broadcast(version).reception is Reception.TAKEN
-        chain.wait_mined(version.chain_tx)
-        chain.mine(FINAL_AFTER + 1)
-        return version
-
-    def test_only_when_the_foreign_one_is_final(self, chain: DevChain, sender: EvmSender, replaced: Version) -> None:
-        seen = []
-        for _ in range(FINAL_AFTER + 1):
-            seen.append(sender.dead([replaced]))
-            chain.mine()
-        assert seen == [False] * FINAL_AFTER + [True]
-        assert sender.costs([replaced.chain_tx]) == {}
-
-    def test_it_is_found_far_back_in_few_requests(self, chain: DevChain, node: Anvil, replaced: Version) -> None:
-        chain.mine(300)
-        with proxy(node.url) as seen:
-            assert sender_of(seen.url).dead([replaced])
-            assert len(seen.bodies) < 10
-
-    def test_a_receipt_that_a_node_has_lost_proves_nothing(self, chain: DevChain, node: Anvil, paid: Version) -> None:
-        # All of the hosts have: pruned, indexing, or a bug of the node's.
-        lost = changing("eth_getTransactionReceipt", lambda _: None)
-        with proxy(node.url, lost) as one, proxy(node.url, lost) as other:
-            assert not sender_of(one.url).dead([paid])
-            assert not sender_of(one.url, other.url.replace(ONE, OTHER)).dead([paid])
-
-    @pytest.mark.parametrize("liar_first", [True, False])
-    def test_one_host_that_makes_up_a_foreign_one_is_not_enough(
-        self, node: Anvil, paid: Version, liar_first: bool
-    ) -> None:
-        def forge(body: Any, answers: Any) -> Any:
-            asked = {call["id"]: call["method"] for call in body}
-            for answer in answers:
-                if asked[answer["id"]] == "eth_getTransactionReceipt":
-                    answer["result"] = None
-                elif asked[answer["id"]] == "eth_getBlockByNumber":
-                    for tx in answer["result"]["transactions"]:
-                        if isinstance(tx, dict) and tx["hash"] == paid.chain_tx:
-                            tx["hash"] = "0x" + "cd" * 32
-            return answers
-
-        with proxy(node.url, forge) as liar, proxy(node.url) as honest:
-            assert sender_of(liar.url).dead([paid])  # alone it is believed: the test's lie is a good one
-            urls = [liar.url, honest.url.replace(ONE, OTHER)]
-            assert not sender_of(*(urls if liar_first else reversed(urls))).dead([paid])
-
-    def test_both_hosts_must_have_come_so_far(self, chain: DevChain, node: Anvil, replaced: Version) -> None:
-        chain.mine(FINAL_AFTER)
-        behind = [True]
-
-        def lag(body: Any, answers: Any) -> Any:
-            tags = {call["id"]: call["params"][0] for call in body if call["method"] == "eth_getBlockByNumber"}
-            for answer in answers if behind[0] else ():
-                if tags.get(answer["id"]) in ("latest", "finalized"):
-                    answer["result"]["number"] = "0x1"
-            return answers
-
-        with proxy(node.url, lag) as late:
-            pair = sender_of(node.url, late.url.replace(ONE, OTHER))
-            assert not pair.dead([replaced])
-            behind[0] = False
-            assert pair.dead([replaced])
-
-    def test_without_the_second_host_nothing_is_proven(self, chain: DevChain, node: Anvil, replaced: Version) -> None:
-        chain.mine(FINAL_AFTER)
-        assert sender_of(node.url).dead([replaced])
-        assert not sender_of(node.url, f"http://{OTHER}:1").dead([replaced])
-
-    def test_one_node_that_remembers_is_enough_to_know_where_to_look(
-        self, chain: DevChain, node: Anvil, replaced: Version
-    ) -> None:
-        here = chain.mine(40)
-        with proxy(node.url, pruned(before=here - 30)) as full:
-            assert not sender_of(full.url).dead([replaced])
-            other = full.url.replace(ONE, OTHER)
-            assert sender_of(other, node.url).dead([replaced])
-        with proxy(node.url, pruned(before=here - 45)) as full:
-            assert sender_of(full.url).dead([replaced])  # asked in time
-
-    def test_a_nonce_that_was_used_by_no_transaction_stays_for_people(
-        self, chain: DevChain, sender: EvmSender, wallet: Wallet
-    ) -> None:
-        version = wallet.first(sender, wallet.order(chain.new_account(), 600))
-        chain.mine()
-        chain.rpc("anvil_setNonce", wallet.address, "0x1")  # as by a delegation (EIP-7702)
-        chain.mine(FINAL_AFTER + 1)
-        assert sender.broadcast(version).reception is Reception.LATE
-        assert not sender.dead([version])
-
-
 class TestNodes:
     def test_one_of_two_that_is_down_costs_a_broadcast_nothing(
         self, chain: DevChain, node: Anvil, wallet: Wallet
@@ -568,12 +343,9 @@ class TestNodes:
     def test_all_nodes_are_told_and_one_that_has_it_is_enough(
         self, chain: DevChain, node: Anvil, wallet: Wallet
     ) -> None:
-        full = {"code": -32000, "message": "txpool is full, project SECRETKEY123"}
-
-        def refuses(body: Any, answers: Any) -> Any:
-            sent = {call["id"] for call in body if call["method"] == "eth_sendRawTransaction"}
-            return [{"id": each["id"], "error": full} if each["id"] in sent else each for each in answers]
-
+        refuses = refusing(
+            lambda call: call["method"] == "eth_sendRawTransaction", "txpool is full, project SECRETKEY123"
+        )
         version = wallet.first(sender_of(node.url), wallet.order(chain.new_account(), 600))
         with chain.no_mining(), proxy(node.url) as one, proxy(node.url, refuses) as other:
             said = sender_of(other.url).broadcast(version)
@@ -590,45 +362,3 @@ class TestNodes:
         lie = changing("eth_sendRawTransaction", lambda _: "0x" + "cd" * 32)
         with proxy(node.url, lie) as odd, pytest.raises(TransientError, match="nonsense"):
             sender_of(odd.url).broadcast(version)
-
-
-@pytest.mark.parametrize(
-    ("words", "meant"),
-    [
-        ("already known", Reception.TAKEN),
-        ("ALREADY_EXISTS: already known", Reception.TAKEN),
-        ("AlreadyKnown", Reception.TAKEN),
-        ("Known transaction", Reception.TAKEN),
-        ("existing txn with same hash", Reception.TAKEN),
-        ("INTERNAL_ERROR: existing tx with same hash", Reception.TAKEN),
-        ("transaction already imported", Reception.TAKEN),
-        ("Transaction with the same hash was already imported.", Reception.TAKEN),
-        ("nonce too low: next nonce 8, tx nonce 7", Reception.LATE),
-        ("Nonce too low", Reception.LATE),
-        ("OldNonce, Current nonce: 8, nonce of rejected tx: 7", Reception.LATE),
-        ("Transaction nonce is too low. Try incrementing the nonce.", Reception.LATE),
-        ("replacement transaction underpriced", Reception.LOW),
-        ("transaction underpriced: tip needed 1000000, tip permitted 0", Reception.LOW),
-        ("transaction underpriced, so it is either in pool2 or pool3", Reception.LOW),
-        ("transaction gas price below minimum: gas tip cap 0, minimum needed 1", Reception.LOW),
-        ("max fee per gas less than block base fee: address 0x1, maxFeePerGas: 1, baseFee: 7", Reception.LOW),
-        ("INTERNAL_ERROR: could not replace existing tx", Reception.LOW),
-        ("fee too low", Reception.LOW),
-        ("FeeTooLowToCompete", Reception.LOW),
-        ("ReplacementNotAllowed", Reception.LOW),
-        ("Gas price below current base fee", Reception.LOW),
-        (
-            "Transaction gas price is too low. There is another transaction with same nonce in the queue.",
-            Reception.LOW,
-        ),
-        ("insufficient funds for gas * price + value", Reception.REFUSED),
-        ("intrinsic gas too low: gas 20000, minimum needed 21000", Reception.REFUSED),
-        ("nonce too high: tx nonce 9, gapped nonce 7", Reception.REFUSED),
-        ("in-flight transaction limit reached for delegated accounts", Reception.REFUSED),
-        ("tx fee (1.05 ether) exceeds the configured cap (1.00 ether)", Reception.REFUSED),
-    ],
-)
-def test_what_the_words_of_a_node_mean(words: str, meant: Reception) -> None:
-    refusal = RefusedError(f"node refused eth_sendRawTransaction: {words}")
-    refusal.words = words
-    assert reception.of(refusal).reception is meant

@@ -23,13 +23,31 @@ def pruned(before: int) -> Callable[[Any, Any], Any]:
     return refusing(forgotten)
 
 
+def forging(chain_tx: str, *, receipts: bool = True) -> Callable[[Any, Any], Any]:
+    """For `proxy`: in its block it has another hash, and no receipt is known."""
+
+    def change(body: Any, answers: Any) -> Any:
+        asked = {call["id"]: call["method"] for call in body}
+        for answer in answers:
+            if asked[answer["id"]] == "eth_getTransactionReceipt" and receipts:
+                answer["result"] = None
+            elif asked[answer["id"]] == "eth_getBlockByNumber":
+                for tx in answer["result"]["transactions"]:
+                    if isinstance(tx, dict) and tx["hash"] == chain_tx:
+                        tx["hash"] = "0x" + "cd" * 32
+        return answers
+
+    return change
+
+
 class TestDead:
     @pytest.fixture
     def replaced(self, chain: DevChain, sender: EvmSender, wallet: Wallet) -> Version:
         """A version whose nonce somebody else has used, in the newest block."""
         version = wallet.first(sender, wallet.order(chain.new_account(), 600))
         with chain.no_mining():
-            wallet.elsewhere(chain, 0)
+            for nonce in range(2):
+                wallet.elsewhere(chain, nonce)
             assert not sender.dead([version])
             chain.mine()
         assert sender.broadcast(version).reception is Reception.LATE
@@ -69,21 +87,12 @@ class TestDead:
     def test_one_host_that_makes_up_a_foreign_one_is_not_enough(
         self, node: Anvil, paid: Version, liar_first: bool
     ) -> None:
-        def forge(body: Any, answers: Any) -> Any:
-            asked = {call["id"]: call["method"] for call in body}
-            for answer in answers:
-                if asked[answer["id"]] == "eth_getTransactionReceipt":
-                    answer["result"] = None
-                elif asked[answer["id"]] == "eth_getBlockByNumber":
-                    for tx in answer["result"]["transactions"]:
-                        if isinstance(tx, dict) and tx["hash"] == paid.chain_tx:
-                            tx["hash"] = "0x" + "cd" * 32
-            return answers
-
-        with proxy(node.url, forge) as liar, proxy(node.url) as honest:
+        with proxy(node.url, forging(paid.chain_tx)) as liar, proxy(node.url) as honest:
             assert sender_of(liar.url).dead([paid])  # alone it is believed: the test's lie is a good one
             urls = [liar.url, honest.url.replace(ONE, OTHER)]
             assert not sender_of(*(urls if liar_first else reversed(urls))).dead([paid])
+        with proxy(node.url, forging(paid.chain_tx, receipts=False)) as liar:
+            assert not sender_of(liar.url).dead([paid])  # it contradicts itself
 
     def test_both_hosts_must_have_come_so_far(self, chain: DevChain, node: Anvil, replaced: Version) -> None:
         chain.mine(FINAL_AFTER)

@@ -94,6 +94,20 @@ def test_a_token_is_paid_by_its_contract_s_transfer() -> None:
     assert SIGNER.build(SECRET, order, TERMS) == signed
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+def test_the_bytes_are_those_that_eth_account_would_sign(legacy: bool) -> None:
+    """Over enough of them for both parities and for numbers that are shorter in RLP."""
+    for nonce in range(0, 600, 25):
+        terms = replace(LEGACY if legacy else TERMS, inputs=(f"{WALLET}/{nonce}",))
+        prices = {"gasPrice": 20 * 10**9} if legacy else {"type": 2, "maxFeePerGas": 30, "maxPriorityFeePerGas": 2}
+        order = replace(ORDER, units=1 + nonce**7)
+        fields = {"to": order.to, "value": order.units, "data": b"", "nonce": nonce, "chainId": 1}
+        wanted = Account.sign_transaction({**fields, **prices, "gas": int(terms.fields["gas"])}, SECRET)
+        signed = SIGNER.build(SECRET, order, terms)
+        assert bytes.fromhex(signed.raw) == bytes(wanted.raw_transaction)
+        assert signed.chain_tx == "0x" + bytes(wanted.hash).hex()
+
+
 @pytest.mark.parametrize("asset", [ORDER.asset, f"{CHAIN}/erc20:{TOKEN}"])
 def test_what_cancels_pays_nobody(asset: str) -> None:
     signed = SIGNER.build(SECRET, replace(ORDER, asset=asset), replace(TERMS, cancels=True))

@@ -78,6 +78,8 @@ class WalletReading(Reading):
         info = mapping(info)
         if not info.get("ismine") and not info.get("iswatchonly"):
             raise TransientError(f"the wallet of {self._endpoint.label} doesn't watch our address")
+        if info.get("ischange"):  # it leaves out of its lists what an address pays to itself, unless that has a label
+            raise TransientError(f"the wallet of {self._endpoint.label} takes our address for one of its change")
         if mapping(state).get("scanning"):
             raise TransientError(f"the wallet of {self._endpoint.label} is looking through old blocks")
         home = formats.script_of(self._assets.chain, wallet).hex()

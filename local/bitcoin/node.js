@@ -248,7 +248,8 @@ calls.importdescriptors = async ([requests]) => requests.map(({desc}) => {
   return {success: true};
 });
 
-calls.getaddressinfo = async ([address]) => ({address, ismine: watched.has(address), iswatchonly: false});
+calls.getaddressinfo = async ([address]) =>
+  ({address, ismine: watched.has(address), iswatchonly: false, ischange: false});
 
 calls.getwalletinfo = async () => ({walletname: '', private_keys_enabled: false, descriptors: true, scanning: false});
 

@@ -403,7 +403,7 @@ def test_the_loss_of_a_node_stops_no_payment_and_proves_no_death(
 
 
 def test_no_node_makes_a_paid_one_look_dead(make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain) -> None:
-    """Neither one that lags nor one whose index has lost it."""
+    """Neither one that lags nor one whose index has lost it, for good or until it is asked again."""
     wallet.fund(3 * UNITS)
     sender = make_sender()
     version = wallet.first(sender, wallet.order())
@@ -416,17 +416,22 @@ def test_no_node_makes_a_paid_one_look_dead(make_sender: MakeSender, wallet: Wal
         "message": "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.",
     }
 
-    def forgets(body: Any, answers: Any) -> Any:
-        ids = {
-            call["id"] for call in body if call["method"] == "getrawtransaction" and version.chain_tx in call["params"]
-        }
-        return [{"id": each["id"], "error": unknown} if each["id"] in ids else each for each in answers]
+    def forgets(times: int) -> Change:
+        left = [unknown] * times
 
-    with (
-        altered(regtest, forgets) as forgetful,
-        altered(regtest, changing("getblockchaininfo", lambda _: before)) as old,
-    ):
-        assert not make_sender(forgetful.url).dead([version]) and forgetful.methods.count("listsinceblock") == 1
+        def change(body: Any, answers: Any) -> Any:
+            asked = {call["id"] for call in body if call["method"] == "getrawtransaction"}
+            ours = {call["id"] for call in body if call["id"] in asked and version.chain_tx in call["params"]}
+            return [
+                {"id": each["id"], "error": left.pop()} if each["id"] in ours and left else each for each in answers
+            ]
+
+        return change
+
+    lagging = altered(regtest, changing("getblockchaininfo", lambda told: told | before))
+    with lagging as old, altered(regtest, forgets(9)) as forgetful, altered(regtest, forgets(1)) as absent:
+        for node in (forgetful, absent):
+            assert not make_sender(node.url).dead([version]) and node.methods.count("listsinceblock") == 1
         assert not make_sender(old.url).dead([version])
         assert not make_sender(elsewhere(forgetful), old.url).dead([version])
 
@@ -443,10 +448,13 @@ def test_a_wallet_that_does_not_watch_is_no_empty_wallet(
         with pytest.raises(TransientError, match="doesn't watch"):
             ask()
     wallet.fund(3 * UNITS)
-    with altered(regtest, changing("getwalletinfo", lambda told: told | {"scanning": {"progress": 0.5}})) as node:
-        with pytest.raises(TransientError, match="old blocks"):
-            make_sender(node.url).terms(wallet.order(), reserved=())
-        assert make_sender(elsewhere(node), regtest.url).terms(wallet.order(), reserved=()).inputs
+    scans = changing("getwalletinfo", lambda told: told | {"scanning": {"progress": 0.5}})
+    hides = changing("getaddressinfo", lambda told: told | {"ischange": True})
+    for change, words in ((scans, "old blocks"), (hides, "change")):
+        with altered(regtest, change) as node:
+            with pytest.raises(TransientError, match=words):
+                make_sender(node.url).terms(wallet.order(), reserved=())
+            assert make_sender(elsewhere(node), regtest.url).terms(wallet.order(), reserved=()).inputs
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,14 @@ READ = "payout.read_statement"
 app = noun()
 SUMS = (
     Column("Provider", "provider"),
-    Column("Currency", "currency"),
     Column("Matched", "payouts", right=True),
     Column("Sum", "gone", right=True),
     Column("Fees", "fees", right=True),
-    Column("Lines open", "unmatched", right=True),
+    Column("Open", "unmatched", right=True),
     Column("Other", "other", right=True),
-    Column("Read until", "read_until"),
+    Column("In the books", "books", right=True),
+    Column("There", "there", right=True),
+    Column("Read until", lambda row: f"{row['read_until']:%Y-%m-%d %H:%MZ}" if row["read_until"] else ""),
 )
 BREAKS = (
     Column("Break", "id"),
@@ -83,7 +84,8 @@ def reconcile_payouts(
     else:
         _show(sums, breaks)
     if breaks:
-        say(f"tallyrail: {len(breaks)} breaks are open: `tallyrail breaks show BREAK`")
+        are = "one break is" if len(breaks) == 1 else f"{len(breaks)} breaks are"
+        say(f"tallyrail: {are} open: `tallyrail breaks show BREAK`")
         raise typer.Exit(1)
 
 
@@ -148,19 +150,27 @@ def _bring(
 
 
 def _sum(found: Sums) -> dict[str, Any]:
-    known = amounts.scales()
+    scales = amounts.scales()
+
+    def amount(units: int | None) -> str:
+        return amounts.amount(units, found.currency, scales) or ("" if units is None else f"{units} {found.currency}")
+
     return {
         "provider": found.provider,
         "currency": found.currency,
         "lines": found.lines,
         "payouts": found.payouts,
         "gone_units": str(found.gone_units),
-        "gone": amounts.amount(found.gone_units, found.currency, known),
+        "gone": amount(found.gone_units),
         "fee_units": str(found.fee_units),
-        "fees": amounts.amount(found.fee_units, found.currency, known),
+        "fees": amount(found.fee_units),
         "unmatched": found.unmatched,
         "other_units": str(found.other_units),
-        "other": amounts.amount(found.other_units, found.currency, known),
+        "other": amount(found.other_units),
+        "books_units": str(found.books_units),
+        "books": amount(found.books_units),
+        "there_units": None if found.there_units is None else str(found.there_units),
+        "there": amount(found.there_units),
         "read_until": found.read_until,
     }
 

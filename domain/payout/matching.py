@@ -67,8 +67,10 @@ class Facts:
     strange: Sequence[str]
     """What lines in other currencies say."""
     lines: int
-    newest_line_at: datetime | None
+    told_at: datetime | None
     """When the newest of them was told so."""
+    booked_at: datetime | None
+    """When the provider booked the newest."""
     is_under_way: bool
     """A provider may have it, and hasn't said what becomes of it."""
     asked_at: datetime | None
@@ -131,19 +133,16 @@ def _differences(facts: Facts, ours: Moved) -> list[Finding]:
     if facts.strange:
         found = ", ".join([*([_said(theirs, facts)] if theirs != Moved() else []), *facts.strange])
         return [Finding(AMOUNT, _said(ours, facts), found, ours.gone - theirs.gone, ours.fee - theirs.fee)]
-    differs = []
-    if theirs.gone != ours.gone:
-        kind = STATE if not (theirs.gone and ours.gone) else AMOUNT
-        before = f"{facts.state}, " if kind == STATE else ""
-        said = f"{before}{_gone(ours.gone, facts)}"
-        of_fee = ours.fee - theirs.fee if kind == STATE else 0
-        differs.append(Finding(kind, said, _gone(theirs.gone, facts), ours.gone - theirs.gone, of_fee))
-        if kind == STATE:
-            return differs  # the fee goes with it
-    if theirs.fee != ours.fee:
+    of_fee = ours.fee - theirs.fee
+    if theirs.gone != ours.gone:  # its fee goes with it: one cause, one break
+        kind = AMOUNT if theirs.gone and ours.gone else STATE
+        before = "" if kind == AMOUNT else f"{facts.state}, "
+        said = f"{before}{_said(ours, facts)}"
+        return [Finding(kind, said, _said(theirs, facts), ours.gone - theirs.gone, of_fee)]
+    if of_fee:
         expected, found = f"a fee of {ours.fee} {facts.currency}", f"{theirs.fee} {facts.currency}"
-        differs.append(Finding(FEE, expected, found, 0, ours.fee - theirs.fee))
-    return differs
+        return [Finding(FEE, expected, found, 0, of_fee)]
+    return []
 
 
 def _until_told(facts: Facts, *, now: datetime, grace: timedelta) -> Waiting | None:
@@ -153,19 +152,14 @@ def _until_told(facts: Facts, *, now: datetime, grace: timedelta) -> Waiting | N
 
 
 def _until_known(facts: Facts, *, now: datetime, grace: timedelta, under_way: timedelta) -> Waiting | None:
-    told_at = facts.newest_line_at
-    if told_at is None:
+    if facts.told_at is None or facts.booked_at is None:
         return None
     if facts.is_under_way:
-        return Waiting.UNDER_WAY if now < told_at + under_way else None
-    if facts.asked_at is not None and facts.asked_at > told_at:
+        return Waiting.UNDER_WAY if now < facts.booked_at + under_way else None
+    if facts.asked_at is not None and facts.asked_at > facts.told_at:
         return None
-    return Waiting.ASKED if now < told_at + grace else None
-
-
-def _gone(units: int, facts: Facts) -> str:
-    return f"{units} {facts.currency} gone"
+    return Waiting.ASKED if now < facts.told_at + grace else None
 
 
 def _said(moved: Moved, facts: Facts) -> str:
-    return f"{_gone(moved.gone, facts)}, fee {moved.fee}"
+    return f"{moved.gone} {facts.currency} gone, fee {moved.fee}"

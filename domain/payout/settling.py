@@ -163,6 +163,8 @@ def _of_payout(session: Session, found: Break, into: Into, tenant: str | None) -
         Move(own, _ACCOUNTS[into], finding.units),
         Move(facts.SETTLE_FEE, chart.payout_fees(), finding.fee_units),
     )
+    if not any(move.units for move in moves):
+        raise ConflictError("it is in another currency: there is nothing to book here; explain it")
     return Settlement(
         found.id, found.kind, payout.subject, payout.tenant, provider, payout.payout_asset,
         tuple(move for move in moves if move.units),

@@ -63,16 +63,19 @@ def parsed(content: bytes) -> StatementFile:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="")
     found: dict[int, StatementLine] = {}
     names: dict[str, int] = {}
+    number = 0
     try:
         amounts = _amounts(reader.fieldnames or ())
+        number = reader.line_num
         for row in reader:
-            line = _line(reader.line_num, row, amounts)
+            number = reader.line_num
+            line = _line(number, row, amounts)
             if line.id in names:
-                raise _wrong(reader.line_num, f"{line.id!r} stands in line {names[line.id]} already")
-            names[line.id] = reader.line_num
-            found[reader.line_num] = line
+                raise _wrong(number, f"{line.id!r} stands in line {names[line.id]} already")
+            names[line.id] = number
+            found[number] = line
     except csv.Error as error:
-        raise _wrong(reader.line_num, str(error)) from None
+        raise _wrong(number + 1, str(error)) from None
     if not found:
         raise InvalidRequestError("the file has no lines", field="file")
     return StatementFile(hashlib.sha256(content).digest(), found)

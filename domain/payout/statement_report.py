@@ -1,6 +1,6 @@
 """How providers' statements stand: what is matched, and what differs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 
 from core.breaks import Break
 from domain.payout import statement_queries
+from domain.payout.models import PayoutProviderRow
+from ledger import balances, chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,10 @@ class Sums:
     """Lines of which something differs, or isn't known yet."""
     other_units: int
     """What belongs to no payout, such as top-ups: they add to our balance there."""
+    books_units: int
+    """What the books have there now, in all tenants'."""
+    there_units: int | None
+    """What could be sent there when it was last asked."""
     read_until: datetime | None
 
 
@@ -37,8 +43,19 @@ class Report:
 
 
 def report(session: Session, since: datetime, until: datetime, *, providers: Sequence[str]) -> Report:
-    sums = [
-        Sums(
+    sums = [each for provider in providers for each in _sums(session, provider, since, until)]
+    found = [one for one in statement_queries.open_breaks(session) if one.detail.get("provider") in providers]
+    return Report(sums, found)
+
+
+def _sums(session: Session, provider: str, since: datetime, until: datetime) -> Iterator[Sums]:
+    custody, tenants = chart.payout_custody(provider), list(statement_queries.tenants(session))
+    known = session.get(PayoutProviderRow, provider, populate_existing=True)
+    read_until = statement_queries.read_until(session, provider)
+    for row in session.execute(statement_queries.SUMS, {"provider": provider, "since": since, "until": until}):
+        there = None if known is None else known.balances.get(row.currency)
+        books = balances.balances(session, [(tenant, custody, row.currency) for tenant in tenants])
+        yield Sums(
             provider=provider,
             currency=row.currency,
             lines=row.lines,
@@ -47,10 +64,7 @@ def report(session: Session, since: datetime, until: datetime, *, providers: Seq
             fee_units=int(row.fees),
             unmatched=row.unmatched,
             other_units=int(row.other),
-            read_until=statement_queries.read_until(session, provider),
+            books_units=sum(books.values()),
+            there_units=None if there is None else int(there["units"]),
+            read_until=read_until,
         )
-        for provider in providers
-        for row in session.execute(statement_queries.SUMS, {"provider": provider, "since": since, "until": until})
-    ]
-    found = [one for one in statement_queries.open_breaks(session) if one.detail.get("provider") in providers]
-    return Report(sums, found)

@@ -10,10 +10,13 @@ from core.db import transaction
 from domain.payout.sending_settings import sending
 from domain.payout.settings import payout
 from ledger.assets import sync_assets
+from tests.integration.cli.conftest import cli
 from tests.integration.payout_statements.counter import Counter
 from tests.support.payouts import DOUBLES
 from tests.support.payouts.base import Double
 from tests.support.payouts.razorpayx import RazorpayxDouble
+
+__all__ = ["cli"]
 
 CACHES = (settings.vault.cache_clear, sending.cache_clear, payout.cache_clear)
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from core import breaks, clock
 from core.breaks import Break
 from core.db import transaction
+from core.jobs import Job
 from domain.payout import service
 from domain.payout.reconciling import Outcome
 from domain.payout.statement_models import PayoutStatement, PayoutStatementLine
@@ -91,6 +92,25 @@ class Counter(Desk):
     def kinds(self) -> list[str]:
         """Of the breaks that are open."""
         return sorted(each.kind for each in self.open())
+
+    def every(self) -> Sequence[Break]:
+        with transaction() as session:
+            found = breaks.page(session, state=None)
+            session.expunge_all()
+        return found
+
+    def found(self) -> dict[UUID | None, set[str]]:
+        """The kinds of open breaks by payout; None: of none."""
+        made: dict[UUID | None, set[str]] = {}
+        for each in self.open():
+            payout = each.detail.get("payout")
+            made.setdefault(None if payout is None else UUID(payout), set()).add(each.kind)
+        return made
+
+    def asked_to_look(self) -> int:
+        with transaction() as session:
+            found = session.scalars(select(Job.id).where(Job.task == "payout.look", Job.status == "queued")).all()
+        return len(found)
 
     def settle(self, found: Break, into: service.Into = service.Into.SUSPENSE, **given: Any) -> service.Settlement:
         with transaction() as session:

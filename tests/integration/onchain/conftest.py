@@ -1,0 +1,33 @@
+"""Payouts on chains, on real parts: PostgreSQL, the ledger, payouts; the chain and the signer as each test says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.db import transaction
+from domain.onchain import settings
+from ledger.assets import sync_assets
+from tests.conftest import use
+from tests.integration.onchain.lab import Lab, settings_of
+from tests.integration.payout_sending.conftest import books
+
+__all__ = ["books"]
+
+
+@pytest.fixture
+def on_a_chain(books: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    back = use(settings_of(tmp_path))
+    settings.reload()
+    with transaction() as session:
+        sync_assets(session)
+    yield books
+    back()
+    settings.reload()
+
+
+@pytest.fixture
+def lab(on_a_chain: pytest.MonkeyPatch) -> Iterator[Lab]:
+    made = Lab.of(on_a_chain)
+    yield made
+    made.desk.check_books()

@@ -24,7 +24,9 @@ from btclib.tx.tx import Tx
 
 from chains.sending import Terms
 
-INPUTS_MAX = 500
+INPUTS_MAX = 200
+PARENTS_MAX = 200_000
+"""Digits of hex of all parents together: the signer reads requests of 262,144 bytes."""
 WEIGHT_MAX = 400_000
 """Of what nodes pass on (Bitcoin Core, policy.h, MAX_STANDARD_TX_WEIGHT)."""
 
@@ -150,6 +152,11 @@ def chosen(
     return None
 
 
+def stripped(parent: Tx) -> str:
+    """In hex, without witnesses: what its id is computed of."""
+    return parent.serialize(include_witness=False, check_validity=False).hex()
+
+
 def terms_of(plan: Plan, parents: Mapping[str, Tx], *, cancels: bool, block: int) -> Terms:
     """`parents`: by id, at least those of the plan's coins."""
     made = {coin.chain_tx: parents[coin.chain_tx] for coin in plan.coins}
@@ -158,9 +165,7 @@ def terms_of(plan: Plan, parents: Mapping[str, Tx], *, cancels: bool, block: int
         fee_max=plan.fee,
         cancels=cancels,
         fields={
-            "parents": [
-                parent.serialize(include_witness=False, check_validity=False).hex() for parent in made.values()
-            ],
+            "parents": [stripped(each) for each in made.values()],
             "change": [str(units) for units in plan.change],
             "block": str(block),
         },

@@ -9,7 +9,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from btclib.tx.tx import Tx
 
 from chains.bitcoin import formats, parse
-from chains.bitcoin.payment import INPUT_VSIZE, Aim, Coin, chosen, dust, fee_of, terms_of, written
+from chains.bitcoin.payment import (
+    INPUT_VSIZE,
+    PARENTS_MAX,
+    Aim,
+    Coin,
+    Plan,
+    chosen,
+    dust,
+    fee_of,
+    stripped,
+    terms_of,
+    written,
+)
 from chains.bitcoin.pool import assets_of, nodes_of
 from chains.bitcoin.wallet import Rates, WalletReading
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
@@ -76,14 +88,15 @@ class BitcoinSender:
             rates, block = reading.rates(SOON), reading.tip()
             rate = rates.estimate or rates.least
             free = self._free(reading, order.wallet, reserved, rate)
-            plan = chosen(aim, free, lambda vsize: fee_of(rate, vsize), parts=_parts(free))
-            if plan is None:
+            asks, parts = (lambda vsize: fee_of(rate, vsize)), _parts(free)
+            found = _proven(reading, order.wallet, free, lambda coins: chosen(aim, coins, asks, parts=parts))
+            if found is None:
                 raise OrderRefusedError(
                     "funds",
                     f"{order.units} and a fee can't be paid with {sum(coin.units for coin in free)} in {len(free)} "
                     "outputs that are in a block and free",
                 )
-            return terms_of(plan, reading.check(order.wallet, plan.coins), cancels=False, block=block)
+            return terms_of(*found, cancels=False, block=block)
 
         return self._nodes.first(read)
 
@@ -125,12 +138,15 @@ class BitcoinSender:
             if reserved is not None and not cancels:
                 taken = {*reserved, *(coin.name for coin in used)}
                 more = self._free(reading, order.wallet, taken, rate)
-            plan = chosen(aim, more, asks, having=used, parts=1 if cancels else parts)
-            if plan is None:
-                return None
             block = reading.tip()
-            added = reading.check(order.wallet, plan.coins[len(used) :])
-            return terms_of(plan, parents | added, cancels=cancels, block=block)
+            found = _proven(
+                reading,
+                order.wallet,
+                more,
+                lambda coins: chosen(aim, coins, asks, having=used, parts=1 if cancels else parts),
+                parents,
+            )
+            return None if found is None else terms_of(*found, cancels=cancels, block=block)
 
         return self._nodes.first(read)
 
@@ -213,6 +229,30 @@ class BitcoinSender:
 
     def _reading(self, endpoint: HttpEndpoint) -> WalletReading:
         return WalletReading(endpoint, self._assets)
+
+
+def _proven(
+    reading: WalletReading,
+    wallet: str,
+    free: Sequence[Coin],
+    choose: Callable[[Sequence[Coin]], Plan | None],
+    known: Mapping[str, Tx] | None = None,
+) -> tuple[Plan, Mapping[str, Tx]] | None:
+    """What is chosen with these, all of them proven, and the transactions that made them and what there was (`known`).
+
+    They go to the signer. Outputs of transactions that are too large for that, such as an exchange's that pays
+    thousands at once, are done without.
+    """
+    left = list(free)
+    while (plan := choose(left)) is not None:
+        made = {**(known or {}), **reading.check(wallet, [coin for coin in plan.coins if coin in left])}
+        sizes = {coin.chain_tx: len(stripped(made[coin.chain_tx])) for coin in plan.coins}
+        others = [coin.chain_tx for coin in plan.coins if known is None or coin.chain_tx not in known]
+        if sum(sizes.values()) <= PARENTS_MAX or not others:
+            return plan, made
+        largest = max(others, key=lambda id_: (sizes[id_], id_))
+        left = [coin for coin in left if coin.chain_tx != largest]
+    return None
 
 
 def _parts(free: Sequence[Coin]) -> int:

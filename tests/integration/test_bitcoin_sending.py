@@ -223,6 +223,28 @@ def test_more_inputs_pay_for_it_only_if_the_others_are_told(
     assert regtest.waiting == [third.chain_tx]
 
 
+def test_what_is_too_large_for_the_signer_is_done_without(
+    make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = make_sender()
+    wallet.fund(UNITS + 20_000)
+    many = regtest.send((wallet.address, 5 * UNITS), *[(regtest.new_address(), UNITS)] * 20)
+    regtest.mine()
+    order = wallet.order()
+    assert sender.terms(order, reserved=()).inputs == (f"{many}:0",)
+    monkeypatch.setattr("chains.bitcoin.sender.PARENTS_MAX", 800)
+    version = wallet.first(sender, order)
+    assert not version.terms.inputs[0].startswith(many)
+    took(sender, version)
+    with pytest.raises(OrderRefusedError, match="can't be paid"):
+        sender.terms(wallet.order(units=2 * UNITS), reserved=())
+    with asking(regtest, 0.002) as (node,):  # more than the change
+        dearer = make_sender(node.url)
+        assert dearer.raised(order, [version], reserved=wallet.reserved) is None
+        monkeypatch.undo()
+        assert dearer.raised(order, [version], reserved=wallet.reserved) is not None
+
+
 def test_it_outbids_what_was_made_of_it_as_well(sender: BitcoinSender, wallet: Wallet, regtest: RegtestChain) -> None:
     """Who was paid has spent it in turn before it was in a block: BIP-125 counts that fee too."""
     wallet.fund(5 * UNITS)
@@ -477,6 +499,20 @@ def test_nothing_is_built_on_what_does_not_hold(
     wallet.fund(3 * UNITS)
     with altered(regtest, change) as node, pytest.raises(TransientError):
         make_sender(node.url).terms(wallet.order(), reserved=())
+
+
+def test_an_output_that_only_waits_is_not_used(make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain) -> None:
+    """Whatever the node's wallet says of it."""
+    wallet.fund(3 * UNITS)
+    waits = regtest.send((wallet.address, 9 * UNITS))
+    assert not make_sender().terms(wallet.order(), reserved=()).inputs[0].startswith(waits)
+    with altered(
+        regtest, changing("listunspent", lambda outs: [outs[0] | {"txid": waits, "vout": 0, "amount": 0.09}])
+    ) as node:
+        with pytest.raises(TransientError, match="shows no block"):
+            make_sender(node.url).terms(wallet.order(), reserved=())
+        regtest.mine()
+        assert make_sender(node.url).terms(wallet.order(), reserved=()).inputs == (f"{waits}:0",)
 
 
 WORDS = [

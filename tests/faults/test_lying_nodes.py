@@ -42,7 +42,7 @@ LIES: dict[str, Callable[[Lab, Script], Fault | None]] = {
     "another amount": _another_amount,
     "hides payments": _hides_payments,
 }
-QUICK_LIES = {("eip155", lie) for lie in LIES}
+QUICK_LIES = {("eip155", lie) for lie in list(LIES)[:3]}
 LYING = [
     pytest.param(*case, marks=() if case in QUICK_LIES else pytest.mark.faults)
     for case in [*product(("eip155", "bip122"), LIES), *product(("solana", "tron", "aptos"), list(LIES)[:2])]

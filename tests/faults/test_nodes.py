@@ -88,9 +88,7 @@ TIMES = ("for a while", "now and then")
 QUICK = {
     ("eip155", "dies", "alone", "now and then"),
     ("eip155", "lags", "first of two", "now and then"),
-    ("eip155", "429 with a wish", "alone", "for a while"),
     ("bip122", "now this, now that", "alone", "now and then"),
-    ("bip122", "stands still", "alone", "for a while"),
     ("solana", "truncates", "alone", "now and then"),
     ("tron", "html", "first of two", "for a while"),
     ("aptos", "500", "alone", "now and then"),

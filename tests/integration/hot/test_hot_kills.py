@@ -6,6 +6,8 @@ The fixture `busy` holds the promise against what happened, after each test.
 import signal
 import time
 
+import pytest
+
 from core.hot.client import client
 from core.hot.store import StoreMode
 from local.postgres import Postgres
@@ -26,6 +28,7 @@ def test_sync_killed(busy: Lab) -> None:
     assert busy.now() == before
 
 
+@pytest.mark.faults
 def test_two_sync_processes_share_the_shards(busy: Lab) -> None:
     before = busy.now()
     busy.sync("other")
@@ -36,6 +39,7 @@ def test_two_sync_processes_share_the_shards(busy: Lab) -> None:
     assert busy.now() == before
 
 
+@pytest.mark.faults
 def test_a_frozen_sync_process_does_no_harm(busy: Lab) -> None:
     before = busy.now()
     busy.sync("other")
@@ -49,12 +53,14 @@ def test_a_frozen_sync_process_does_no_harm(busy: Lab) -> None:
     assert busy.now() == before
 
 
+@pytest.mark.faults
 def test_sync_ends_in_good_order(busy: Lab) -> None:
     busy.sync("other")
     assert busy.fleet.kill("sync", signal.SIGTERM, timeout=5) == 0
     wait_until(lambda: len(busy.owners()) == 1)
 
 
+@pytest.mark.faults
 def test_redis_killed_and_back_with_its_file(busy: Lab) -> None:
     before = busy.now().number
     busy.kill_redis()
@@ -76,6 +82,7 @@ def test_redis_emptied(busy: Lab) -> None:
     busy.await_open(after=before)
 
 
+@pytest.mark.faults
 def test_scripts_flushed(busy: Lab) -> None:
     before = busy.now().number
     client().script_flush()

@@ -1,13 +1,5 @@
 """Payments on a real regtest node: paid once, whatever is raised, cancelled, undone or spent by others."""
 
-import hashlib
-import itertools
-import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
-
 import pytest
 from btclib import b32, b58
 from btclib.tx.tx import Tx
@@ -16,114 +8,12 @@ from chains.base import TxStatus
 from chains.bitcoin.payment import Coin, Plan, written
 from chains.bitcoin.payment import terms_of as terms_from
 from chains.bitcoin.sender import BitcoinSender
-from chains.sending import Order, OrderRefusedError, Reception, Terms, Version
-from chains.signing import terms_body, terms_of
-from config.assets import Asset, Chain, Node
-from core.errors import PermanentError, TransientError
+from chains.sending import OrderRefusedError, Reception
 from local.bitcoin_chain import RegtestChain
-from signer.bitcoin import BitcoinSigner
-from tests.support.bitcoin import COIN, REGTEST, Change, MakeReader, altered
-from tests.support.evm import FakeNode, changing
+from tests.support.bitcoin import COIN, MakeReader
+from tests.support.bitcoin_sending import DEPTH, UNITS, MakeSender, Wallet, asking, fee, in_the_way, took
 
-pytest_plugins = ["tests.support.bitcoin_fixtures"]
-
-UNITS = 1_000_000
-DEPTH = 3
-SIGNER = BitcoinSigner()
-_numbers = itertools.count(1)
-
-
-@dataclass
-class Wallet:
-    """A key of its own, its orders, and what its versions may use yet."""
-
-    chain: RegtestChain
-    secret: bytes = field(default_factory=lambda: hashlib.sha256(b"sending %d" % next(_numbers)).digest())
-    reserved: set[str] = field(default_factory=set)
-
-    @property
-    def address(self) -> str:
-        return SIGNER.address(REGTEST, self.secret)
-
-    def fund(self, *units: int) -> None:
-        self.chain.send(*[(self.address, each) for each in units])
-        self.chain.mine()
-
-    def order(self, to: str | None = None, units: int = UNITS) -> Order:
-        return Order(
-            reference=f"order-{next(_numbers)}",
-            chain=REGTEST,
-            wallet=self.address,
-            asset=COIN,
-            to=to or self.chain.new_address(),
-            units=units,
-        )
-
-    def sign(self, order: Order, terms: Terms | None, number: int = 1) -> Version:
-        """Of terms that have been in the database, as there are no others."""
-        assert terms is not None
-        kept = terms_of(json.loads(json.dumps(terms_body(terms))))
-        signed = SIGNER.build(self.secret, order, kept)
-        assert signed.conflicts == set(terms.inputs) and signed.fee_max == terms.fee_max
-        self.reserved |= signed.conflicts
-        return Version(number=number, terms=kept, chain_tx=signed.chain_tx, raw=signed.raw)
-
-    def first(self, sender: BitcoinSender, order: Order) -> Version:
-        return self.sign(order, sender.terms(order, reserved=self.reserved))
-
-
-@pytest.fixture
-def wallet(regtest: RegtestChain, nothing_waits: None) -> Wallet:
-    made = Wallet(regtest)
-    regtest.watch(made.address)
-    return made
-
-
-MakeSender = Callable[..., BitcoinSender]
-
-
-@pytest.fixture
-def make_sender(regtest: RegtestChain) -> MakeSender:
-    def make(*urls: str, reorg_depth: int = DEPTH) -> BitcoinSender:
-        chain = Chain(
-            id=REGTEST,
-            name="Regtest",
-            namespace="bip122",
-            confirmations=2,
-            reorg_depth=reorg_depth,
-            block_time_ms=1_000,
-            head_age_max_s=0,
-            nodes=tuple(Node(url=url) for url in urls or [regtest.url]),
-        )
-        return BitcoinSender(chain, [Asset(id=COIN, symbol="BTC", scale=8)], read_timeout=5)
-
-    return make
-
-
-@pytest.fixture
-def sender(make_sender: MakeSender) -> BitcoinSender:
-    return make_sender()
-
-
-@contextmanager
-def asking(chain: RegtestChain, *rates: float | None) -> Iterator[list[FakeNode]]:
-    """Nodes that estimate these fees (BTC for 1,000 vbytes), or know too little."""
-    with ExitStack() as stack:
-        told = [{"feerate": rate} if rate else {"errors": ["Insufficient data or no feerate found"]} for rate in rates]
-        yield [stack.enter_context(altered(chain, answering("estimatesmartfee", each))) for each in told]
-
-
-def answering(method: str, result: Any) -> Change:
-    return changing(method, lambda _: result)
-
-
-def fee(version: Version) -> int:
-    return version.terms.fee_max
-
-
-def took(sender: BitcoinSender, version: Version) -> None:
-    told = sender.broadcast(version)
-    assert told.reception is Reception.TAKEN, told
+pytest_plugins = ["tests.support.bitcoin_fixtures", "tests.support.bitcoin_sending"]
 
 
 # --- paid once -------------------------------------------------------------------------------------------------------
@@ -163,16 +53,19 @@ def test_every_kind_of_address_is_paid_and_the_change_comes_back(
     assert sender.balance(wallet.address, COIN) == 15 * UNITS - spent
 
 
-def test_a_lone_output_becomes_many_by_paying(sender: BitcoinSender, wallet: Wallet, regtest: RegtestChain) -> None:
-    wallet.fund(40 * UNITS)
-    for expected in (1, 2, 4):
-        made = [wallet.first(sender, wallet.order()) for _ in range(expected)]
-        with pytest.raises(OrderRefusedError) as refused:
-            wallet.first(sender, wallet.order())
-        assert refused.value.what == "funds"
-        for version in made:
-            took(sender, version)
-        regtest.mine()
+def test_a_lone_output_becomes_many_by_paying(make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain) -> None:
+    """Crumbs, which cost more than they bring, are neither counted nor used."""
+    wallet.fund(40 * UNITS, *[600] * 45)
+    with asking(regtest, 0.0001) as (node,):
+        sender = make_sender(node.url)
+        for expected in (1, 2, 4):
+            made = [wallet.first(sender, wallet.order()) for _ in range(expected)]
+            with pytest.raises(OrderRefusedError) as refused:
+                wallet.first(sender, wallet.order())
+            assert refused.value.what == "funds"
+            for version in made:
+                took(sender, version)
+            regtest.mine()
 
 
 def test_one_that_waits_too_long_is_outbid_and_one_is_mined(
@@ -266,8 +159,9 @@ def test_it_outbids_what_was_made_of_it_as_well(sender: BitcoinSender, wallet: W
 def test_a_rest_too_small_for_an_output_goes_to_the_fee(
     make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain
 ) -> None:
-    alone, with_change, least = 110, 141, 294  # vbytes at a satoshi each; and the dust limit of P2WPKH
-    with asking(regtest, 0.00001) as (node,):
+    # Vbytes at a satoshi each, which is the least, whatever is estimated; and the dust limit of P2WPKH.
+    alone, with_change, least = 110, 141, 294
+    with asking(regtest, 0.000003) as (node,):
         sender = make_sender(node.url)
         for rest, change, costs in (
             (alone - 1, None, 0),
@@ -309,14 +203,6 @@ def test_cancelled_all_comes_back(sender: BitcoinSender, wallet: Wallet, regtest
 
 
 # --- undone, and spent by others -------------------------------------------------------------------------------------
-
-
-def in_the_way(wallet: Wallet, version: Version, *, to: str | None = None, units: int = 2 * UNITS) -> Version:
-    """Of somebody else who has the key: the same inputs, another payment, a higher fee."""
-    order = wallet.order(to, units)
-    total = sum(coin.units for coin in written(version.terms).plan.coins)
-    fields = {**version.terms.fields, "change": [str(total - units - 9_000)]}
-    return wallet.sign(order, replace(version.terms, fee_max=9_000, cancels=False, fields=fields))
 
 
 def test_undone_by_a_reorg_it_is_broadcast_again(
@@ -389,208 +275,3 @@ def test_dead_is_one_whose_input_was_undone_with_the_version_that_made_it(
     assert not sender.dead([version])
     regtest.mine()
     assert sender.dead([version])
-
-
-# --- nodes that are lost, lag or lie ---------------------------------------------------------------------------------
-
-
-def elsewhere(node: FakeNode) -> str:
-    """The same node under another host's name."""
-    return node.url.replace("127.0.0.1", "localhost")
-
-
-def gone(_body: Any, _answers: Any) -> Any:
-    return 502, {}, b"bad gateway"
-
-
-def test_the_loss_of_a_node_stops_no_payment_and_proves_no_death(
-    make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain
-) -> None:
-    wallet.fund(3 * UNITS)
-    with altered(regtest, gone) as lost, altered(regtest, lambda _, answers: answers) as sound:
-        order = wallet.order()
-        sender = make_sender(elsewhere(lost), sound.url)
-        version = wallet.first(sender, order)
-        took(sender, version)
-        took(sender, in_the_way(wallet, version))
-        regtest.mine(DEPTH + 1)
-        assert not make_sender(elsewhere(lost), sound.url).dead([version]), "one host alone is no proof of two"
-        assert make_sender(sound.url).dead([version])
-        with pytest.raises(TransientError):
-            make_sender(lost.url).broadcast(version)
-    with altered(regtest, lambda _, answers: answers) as one, altered(regtest, lambda _, answers: answers) as two:
-        assert make_sender(elsewhere(one), two.url).dead([version])
-        took(make_sender(elsewhere(one), two.url), wallet.first(make_sender(), wallet.order(units=UNITS // 2)))
-        assert "sendrawtransaction" in one.methods and "sendrawtransaction" in two.methods, "all are told"
-
-
-def test_no_node_makes_a_paid_one_look_dead(make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain) -> None:
-    """Neither one that lags nor one whose index has lost it, for good or until it is asked again."""
-    wallet.fund(3 * UNITS)
-    sender = make_sender()
-    version = wallet.first(sender, wallet.order())
-    told = regtest.rpc("getblockchaininfo")
-    before = {"blocks": told["blocks"], "bestblockhash": told["bestblockhash"]}
-    took(sender, version)
-    regtest.mine(DEPTH + 1)
-    unknown = {
-        "code": -5,
-        "message": "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.",
-    }
-
-    def forgets(times: int) -> Change:
-        left = [unknown] * times
-
-        def change(body: Any, answers: Any) -> Any:
-            asked = {call["id"] for call in body if call["method"] == "getrawtransaction"}
-            ours = {call["id"] for call in body if call["id"] in asked and version.chain_tx in call["params"]}
-            return [
-                {"id": each["id"], "error": left.pop()} if each["id"] in ours and left else each for each in answers
-            ]
-
-        return change
-
-    lagging = altered(regtest, changing("getblockchaininfo", lambda told: told | before))
-    with lagging as old, altered(regtest, forgets(9)) as forgetful, altered(regtest, forgets(1)) as absent:
-        for node in (forgetful, absent):
-            assert not make_sender(node.url).dead([version]) and node.methods.count("listsinceblock") == 1
-        assert not make_sender(old.url).dead([version])
-        assert not make_sender(elsewhere(forgetful), old.url).dead([version])
-
-
-def test_a_wallet_that_does_not_watch_is_no_empty_wallet(
-    make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain
-) -> None:
-    stranger = Wallet(regtest)
-    stranger.fund(3 * UNITS)
-    for ask in (
-        lambda: make_sender().terms(stranger.order(), reserved=()),
-        lambda: make_sender().balance(stranger.address, COIN),
-    ):
-        with pytest.raises(TransientError, match="doesn't watch"):
-            ask()
-    wallet.fund(3 * UNITS)
-    scans = changing("getwalletinfo", lambda told: told | {"scanning": {"progress": 0.5}})
-    hides = changing("getaddressinfo", lambda told: told | {"ischange": True})
-    for change, words in ((scans, "old blocks"), (hides, "change")):
-        with altered(regtest, change) as node:
-            with pytest.raises(TransientError, match=words):
-                make_sender(node.url).terms(wallet.order(), reserved=())
-            assert make_sender(elsewhere(node), regtest.url).terms(wallet.order(), reserved=()).inputs
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        changing("listunspent", lambda outs: [out | {"amount": out["amount"] + 0.1} for out in outs]),
-        changing("listunspent", lambda outs: [out | {"vout": out["vout"] + 1} for out in outs]),
-        changing("listunspent", lambda outs: [out | {"amount": "3"} for out in outs]),
-        changing("listunspent", lambda outs: [out | {"scriptPubKey": "00"} for out in outs]),
-        changing("listunspent", lambda outs: [out | {"txid": "00" * 32} for out in outs]),
-        changing("gettxout", lambda _: None),
-        changing("estimatesmartfee", lambda _: {"feerate": -1}),
-        changing("estimatesmartfee", lambda _: {"feerate": 1e-9}),
-        changing("getmempoolinfo", lambda told: told | {"mempoolminfee": None}),
-    ],
-)
-def test_nothing_is_built_on_what_does_not_hold(
-    make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain, change: Change
-) -> None:
-    wallet.fund(3 * UNITS)
-    with altered(regtest, change) as node, pytest.raises(TransientError):
-        make_sender(node.url).terms(wallet.order(), reserved=())
-
-
-def test_an_output_that_only_waits_is_not_used(make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain) -> None:
-    """Whatever the node's wallet says of it."""
-    wallet.fund(3 * UNITS)
-    waits = regtest.send((wallet.address, 9 * UNITS))
-    assert not make_sender().terms(wallet.order(), reserved=()).inputs[0].startswith(waits)
-    with altered(
-        regtest, changing("listunspent", lambda outs: [outs[0] | {"txid": waits, "vout": 0, "amount": 0.09}])
-    ) as node:
-        with pytest.raises(TransientError, match="shows no block"):
-            make_sender(node.url).terms(wallet.order(), reserved=())
-        regtest.mine()
-        assert make_sender(node.url).terms(wallet.order(), reserved=()).inputs == (f"{waits}:0",)
-
-
-WORDS = [
-    (-27, "Transaction outputs already in utxo set", Reception.TAKEN),
-    (-27, "Transaction already in block chain", Reception.TAKEN),
-    (-26, "txn-already-known", Reception.TAKEN),
-    (-25, "bad-txns-inputs-missingorspent", Reception.LATE),
-    (-26, "txn-mempool-conflict", Reception.LATE),
-    (-26, "insufficient fee, rejecting replacement 00ff; new feerate 0.00001 <= old feerate 0.00002", Reception.LOW),
-    (-26, "replacement-failed, insufficient feerate: does not improve feerate diagram", Reception.LOW),
-    (-26, "min relay fee not met, 50 < 141", Reception.LOW),
-    (-26, "mempool min fee not met, 141 < 3000", Reception.LOW),
-    (-26, "mempool full", Reception.LOW),
-    (-26, "mandatory-script-verify-flag-failed (SECRETKEY123)", Reception.REFUSED),
-    (-28, "Loading block index...", None),
-    (-32601, "Method not found", None),
-]
-
-
-def test_what_core_says_to_a_broadcast(make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain) -> None:
-    wallet.fund(3 * UNITS)
-    version = wallet.first(make_sender(), wallet.order())
-    said: dict[str, Any] = {}
-
-    def answer(body: Any, answers: Any) -> Any:
-        return [said | {"id": each["id"]} if body[0]["method"] == "sendrawtransaction" else each for each in answers]
-
-    # What it costs was the signer's to judge, so Core's own limit must be off. A proxy's answer is all that is seen.
-    with altered(regtest, answer) as node:
-        for code, words, expected in WORDS:
-            said.clear()
-            said["error"] = {"code": code, "message": words}
-            if expected is None:
-                with pytest.raises(TransientError):
-                    make_sender(node.url).broadcast(version)
-                continue
-            told = make_sender(node.url).broadcast(version)
-            assert told.reception is expected and told.why and "SECRETKEY123" not in told.why
-        said.clear()
-        said["result"] = "00" * 32
-        with pytest.raises(TransientError, match="took"):
-            make_sender(node.url).broadcast(version)
-        assert [call["params"] for body in node.bodies for call in body if call["method"] == "sendrawtransaction"] == [
-            [version.raw, 0]
-        ] * (len(WORDS) + 1)
-    with pytest.raises(PermanentError, match="broken"):
-        make_sender().broadcast(replace(version, chain_tx="00" * 32))
-
-
-def test_the_node_itself_finds_a_fee_too_low(sender: BitcoinSender, wallet: Wallet, regtest: RegtestChain) -> None:
-    wallet.fund(3 * UNITS)
-    order = wallet.order()
-    terms = sender.terms(order, reserved=())
-    units = sum(coin.units for coin in written(terms).plan.coins)
-    cheap = replace(terms, fee_max=50, fields={**terms.fields, "change": [str(units - order.units - 50)]})
-    version = wallet.sign(order, cheap)
-    assert sender.broadcast(version).reception is Reception.LOW
-    took(sender, wallet.sign(order, sender.raised(order, [version]), 2))
-
-
-def test_orders_that_are_none_for_it(sender: BitcoinSender, wallet: Wallet) -> None:
-    wallet.fund(3 * UNITS)
-    order = wallet.order()
-    p2pkh = b58.address_from_h160("p2pkh", b"A" * 20, "regtest")
-    for changed, what in (
-        (replace(order, asset=COIN.replace(":0", ":1")), "order"),
-        (replace(order, chain="bip122:000000000019d6689c085ae165831e93"), "order"),
-        (replace(order, wallet=p2pkh), "order"),
-        (replace(order, tag="1"), "order"),
-        (replace(order, units=0), "order"),
-        (replace(order, to="bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"), "destination"),
-        (replace(order, to=wallet.address), "destination"),
-        (replace(order, to=p2pkh, units=545), "destination"),
-        (replace(order, units=293), "destination"),
-        (replace(order, units=3 * UNITS), "funds"),
-    ):
-        with pytest.raises(OrderRefusedError) as refused:
-            sender.terms(changed, reserved=())
-        assert refused.value.what == what
-    for fits in (replace(order, to=p2pkh, units=546), replace(order, units=294)):
-        assert sender.terms(fits, reserved=()).inputs

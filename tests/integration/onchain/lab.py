@@ -109,12 +109,15 @@ class Lab:
         service.follow(CHAIN, self.parts)
         self.desk.work()
 
+    def mine(self, blocks: int = 1) -> None:
+        self.chain.mine(blocks)
+
     def rounds(self, payout_id: UUID, *states: PayoutState, blocks: int = 1) -> None:
         """Until the payout is in one of the states, or its transfers are final."""
         for _ in range(ROUNDS_MAX):
             self.send()
             self.round()
-            self.chain.mine(blocks)
+            self.mine(blocks)
             transfers = self.transfers(payout_id)
             if self.desk.state(payout_id) in states and all(each.final_at is not None for each in transfers):
                 return
@@ -136,8 +139,11 @@ class Lab:
         return self.transfers(payout_id)[-1]
 
     def versions(self, payout_id: UUID) -> Sequence[OnchainVersion]:
+        return self.versions_of(self.transfer(payout_id))
+
+    def versions_of(self, transfer: OnchainTransfer) -> Sequence[OnchainVersion]:
         with transaction() as session:
-            found = queries.versions(session, self.transfer(payout_id).id)
+            found = queries.versions(session, transfer.id)
             session.expunge_all()
         return found
 

@@ -1,6 +1,7 @@
 """Payout providers' statements, read and matched with our payouts and the books."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import structlog
 from sqlalchemy.orm import Session
@@ -30,34 +31,41 @@ def read_statements(session: Session) -> None:
 
 @task("payout.read_statement")
 def read_statement(provider: str, since: datetime, until: datetime) -> None:
-    """Read the lines of that time, and match them."""
+    """Read the lines of that time, and have them matched, day by day."""
     found = providers().get(provider)
     if found is None:
         log.warning("payout.no_provider", provider=provider)
         return
     service.read_statement(found, since, until)
-    match_statement(provider, since, until, again=True)
+    begins = [since, *service.days_of(since, until)[1:], until]
+    with transaction() as session:
+        jobs.submit_many(
+            session,
+            [_job(MATCH, provider, begin, end, rest=end == until, again=True) for begin, end in pairwise(begins)],
+        )
 
 
 @task("payout.match_statement")
-def match_statement(provider: str, since: datetime, until: datetime, *, again: bool = False) -> None:
+def match_statement(provider: str, since: datetime, until: datetime, *, rest: bool = True, again: bool = False) -> None:
     """Match what is known of that time. Then, if need be, once more when the looks that it asked for are done."""
-    outcome = service.match_statement(provider, since, until)
+    outcome = service.match_statement(provider, since, until, rest=rest)
     if not again:
         return
     now = clock.now()
     with transaction() as session:
         if outcome.waiting:
-            jobs.submit(session, _job(MATCH, provider, since, until, run_at=now + AGAIN_AFTER))
+            jobs.submit(session, _job(MATCH, provider, since, until, rest=rest, run_at=now + AGAIN_AFTER))
         earlier = outcome.uncovered_since
         if earlier is not None and provider in providers():
             jobs.submit(session, _job(READ, provider, earlier - service.STATEMENT_MARGIN, now))
 
 
-def _job(task: str, provider: str, since: datetime, until: datetime, *, run_at: datetime | None = None) -> NewJob:
+def _job(
+    task: str, provider: str, since: datetime, until: datetime, *, run_at: datetime | None = None, **args: bool
+) -> NewJob:
     return NewJob(
         task,
-        {"provider": provider, "since": since.isoformat(), "until": until.isoformat()},
+        {"provider": provider, "since": since.isoformat(), "until": until.isoformat(), **args},
         subject=f"payout_provider:{provider}",
         run_at=run_at,
     )

@@ -46,7 +46,7 @@ def of(
         asked_at=max((each.asked_at for each in attempts if each.asked_at is not None), default=None),
         begun_at=begun_at,
         ended_at=ended_at,
-        covered=_covered(session, provider, begun_at, ended_at, grace=grace),
+        covered=not live and _covered(session, provider, begun_at, ended_at, grace=grace),
     )
 
 

@@ -80,7 +80,7 @@ class Facts:
     ended_at: datetime | None
     """When its row said that it had left."""
     covered: bool
-    """A statement has all of its time, and was read late enough."""
+    """If there are no lines: a statement has all of its time, and was read late enough."""
 
 
 @dataclass(frozen=True, slots=True)

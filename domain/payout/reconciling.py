@@ -44,17 +44,20 @@ class Outcome:
     """From then a statement must be read to know of the oldest that has no line."""
 
 
-def match(provider: str, since: datetime, until: datetime) -> Outcome:
-    """Match the lines of that time, and all that is open of this provider. Safe to repeat, at any time."""
+def match(provider: str, since: datetime, until: datetime, *, rest: bool = True) -> Outcome:
+    """Match what is of that time and, unless a run of another time does it, the `rest`: what has no line, and what a
+    break is open about. Safe to repeat, at any time.
+    """
     _attribute(provider)
     with transaction() as session:
-        days = statement_days.read(session, provider, since, until)
+        days = statement_days.read(session, provider, since, until, broken=rest)
         todo = {
             *statement_queries.told_of(session, provider, since, until),
-            *statement_queries.untold(session, provider, since - statement_queries.SENT_WITHIN, clock.now()),
             *(payout_id for day in days for payout_id in day.touched),
-            *_broken(session, provider),
         }
+        if rest:
+            todo |= statement_queries.untold(session, provider, since - statement_queries.SENT_WITHIN, clock.now())
+            todo.update(_broken(session, provider))
     made = Outcome()
     for payout_id in sorted(todo):
         with transaction() as session:
@@ -93,10 +96,11 @@ def subject_of(payout: Payout, provider: str) -> str:
     return f"{payout.subject}:{provider}"
 
 
-def look_at(session: Session, payout: Payout, provider: str) -> tuple[Facts, Verdict]:
+def look_at(
+    session: Session, payout: Payout, provider: str, lines: Sequence[PayoutStatementLine]
+) -> tuple[Facts, Verdict]:
     """What the three say now. The payout is locked."""
     chosen = settings()
-    lines = statement_queries.lines_of(session, payout.id, provider)
     said = facts.of(session, payout, provider, lines, grace=chosen.grace)
     return said, matching.judge(said, now=clock.now(), grace=chosen.grace, under_way=chosen.under_way)
 
@@ -106,8 +110,8 @@ def examine(session: Session, payout_id: UUID, provider: str) -> tuple[Facts, Ve
     payout = queries.lock(session, payout_id)
     if payout is None:
         return None
-    said, verdict = look_at(session, payout, provider)
     lines = statement_queries.lines_of(session, payout.id, provider)
+    said, verdict = look_at(session, payout, provider, lines)
     for finding in verdict.findings:
         note(session, _difference(payout, provider, lines, finding))
     kinds = {finding.kind for finding in verdict.findings}

@@ -37,6 +37,7 @@ from domain.payout.sending_queries import figures, providers
 from domain.payout.settling import Into, Settlement
 from domain.payout.settling import plan as plan_settlement
 from domain.payout.settling import settle as settle_break
+from domain.payout.statement_days import begins_of as days_of
 from domain.payout.statement_file import StatementFile
 from domain.payout.statement_file import bring as bring_statement
 from domain.payout.statement_file import brought as statement_brought
@@ -85,6 +86,7 @@ __all__ = [
     "count_by_key",
     "create",
     "create_batch",
+    "days_of",
     "dispatch",
     "edit",
     "expire_approvals",

@@ -152,7 +152,8 @@ def _of_payout(session: Session, found: Break, into: Into, tenant: str | None) -
     if tenant not in (None, payout.tenant):
         raise InvalidRequestError(f"its payout is of {payout.tenant}", field="tenant")
     provider = found.detail["provider"]
-    _, verdict = reconciling.look_at(session, payout, provider)
+    lines = statement_queries.lines_of(session, payout.id, provider)
+    _, verdict = reconciling.look_at(session, payout, provider, lines)
     finding = next((each for each in verdict.findings if each.kind == found.kind), None)
     if finding is None:
         raise ConflictError(

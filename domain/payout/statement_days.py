@@ -62,9 +62,9 @@ class Day:
         return f"{_STATEMENT}{self.provider}:{self.currency}:{self.begin.date().isoformat()}"
 
 
-def read(session: Session, provider: str, since: datetime, until: datetime) -> list[Day]:
-    """The days of that time, and those that a break is open about."""
-    begins = {*_begins(since, until), *_broken(session, provider)}
+def read(session: Session, provider: str, since: datetime, until: datetime, *, broken: bool) -> list[Day]:
+    """The days of that time, and `broken`: those that a break is open about."""
+    begins = {*begins_of(since, until), *(_broken(session, provider) if broken else ())}
     return [
         day
         for begin in sorted(begins)
@@ -122,11 +122,10 @@ def _broken(session: Session, provider: str) -> Iterator[datetime]:
             yield datetime.combine(datetime.fromisoformat(found.subject.rpartition(":")[2]), time(), UTC)
 
 
-def _begins(since: datetime, until: datetime) -> Iterator[datetime]:
-    begin = datetime.combine(since.astimezone(UTC).date(), time(), UTC)
-    while begin < until:
-        yield begin
-        begin += DAY
+def begins_of(since: datetime, until: datetime) -> list[datetime]:
+    """Of the days of UTC that the time is of."""
+    first = datetime.combine(since.astimezone(UTC).date(), time(), UTC)
+    return [first + number * DAY for number in range(-((first - until) // DAY))]
 
 
 def _days(session: Session, provider: str, currencies: Sequence[str], begin: datetime) -> Iterator[Day]:

@@ -141,6 +141,7 @@ def test_a_file_is_kept_whole_or_not_at_all_and_once(counter: Counter, cli: Cli,
     with transaction() as session:
         assert session.scalars(select(PayoutStatement.actor)).all() == ["person:bob", "person:ada"]
         assert session.scalars(select(PayoutStatementLine.withdrawn_at)).all() == [None, None]
+    assert counter.read().withdrawn == 0  # what the provider tells over the network says nothing of files
     cli(*ask[:-1], "nobody", "--commit", status=1)
     cli(*ask, "--until", "2099-01-01", "--commit", status=1)
 

@@ -1,6 +1,7 @@
 """Statements of all providers, matched with our record and the books."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -10,11 +11,12 @@ import pytest
 from core import breaks, clock
 from core.db import transaction
 from core.errors import ConflictError, PermanentError
-from domain.payout import service
+from domain.payout import service, statements
 from domain.payout.matching import AMOUNT, BALANCE, BOOKS, FEE, MISSING, STATE, UNKNOWN, Waiting
+from domain.payout.statement_models import PayoutStatement
 from domain.payout.states import PayoutState
 from tests.integration.payout_sending.desk import SHOP
-from tests.integration.payout_statements.counter import UNITS, Counter
+from tests.integration.payout_statements.counter import UNITS, WINDOW, Counter
 from tests.support.payouts.base import refusing
 from tests.support.payouts.razorpayx import RazorpayxDouble
 
@@ -259,3 +261,20 @@ def test_a_statement_that_breaks_off_proves_nothing(counter: Counter) -> None:
     assert all(line.withdrawn_at is None for line in counter.lines())
     counter.match()
     assert counter.kinds() == []
+
+
+def test_of_two_readings_at_a_time_neither_withdraws_what_the_other_has_just_kept(counter: Counter) -> None:
+    """The later one has read its line before the earlier one has, and ends first."""
+    counter.paid()
+    now, (line,) = clock.now(), counter.provider.statement(clock.now() - WINDOW, clock.now() + timedelta(seconds=2))
+    until = now + timedelta(seconds=2)
+    with transaction() as session:
+        earlier, later = (
+            statements.begin(session, "razorpayx", now - WINDOW, until, source="provider", actor="payout").id
+            for _ in range(2)
+        )
+    with transaction() as session:
+        assert statements.keep(session, "razorpayx", later, [line]) == 1
+        assert statements.keep(session, "razorpayx", earlier, [line]) == 0
+        for each in (later, earlier):
+            assert statements._withdraw(session, session.get_one(PayoutStatement, each)) == 0

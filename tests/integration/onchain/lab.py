@@ -81,15 +81,13 @@ class Lab:
 
     def payout(self, units: int = 1_000, *, asset: str = COIN, to: str | None = None, **changes: Any) -> UUID:
         """Approved, and with its provider: nothing is signed yet."""
-        payout_id = self.desk.approved(
-            units=units,
-            destination=Destination(kind=Kind.CHAIN, number=to or address()),
-            asset=asset,
-            payout_asset=asset,
-            **changes,
-        )
+        payout_id = self.approved(units, asset=asset, to=to, **changes)
         self.desk.submit(payout_id)
         return payout_id
+
+    def approved(self, units: int, *, asset: str = COIN, to: str | None = None, **changes: Any) -> UUID:
+        destination = Destination(kind=Kind.CHAIN, number=to or address())
+        return self.desk.approved(units=units, destination=destination, asset=asset, payout_asset=asset, **changes)
 
     def send(self) -> None:
         """The jobs that are queued."""
@@ -152,8 +150,11 @@ class Lab:
             return [each.event for each in queries.history(session, self.transfer(payout_id).id)]
 
     def held(self) -> dict[str, UUID]:
+        return self.held_of(self.chain.wallet)
+
+    def held_of(self, wallet: str) -> dict[str, UUID]:
         with transaction() as session:
-            return queries.held(session, CHAIN, self.chain.wallet)
+            return queries.held(session, CHAIN, wallet)
 
     def check(self, payout_ids: Sequence[UUID], units: int = 1_000, *, asset: str = COIN) -> None:
         """Once all of them are over: who is paid is paid once, and the books know what left and what it cost."""

@@ -13,13 +13,15 @@ import yaml  # type: ignore[import-untyped]  # its stubs would be a dependency f
 
 from local.processes import WORKER_GRACE, Addresses, Tallyrail
 from local.server import HOST
+from signer.settings import SignerSettings
 from workers.fleet import FLEET
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = [name for name in SERVICES if name not in {"postgres", "valkey"}]
+OURS = [name for name in SERVICES if name not in {"postgres", "valkey", "signer"}]
+"""Those of the platform. The signer stands for itself."""
 VARIABLE = re.compile(r"\$\{(\w+)(:[-?])?([^}]*)\}")
 
 
@@ -123,6 +125,22 @@ def test_servers_keep_what_they_were_told() -> None:
     assert not re.search(r"fsync=off|synchronous_commit=off|full_page_writes=off", TEXT)
     settings = (ROOT / "deploy/valkey/valkey.conf").read_text().splitlines()
     assert {"appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction"} <= set(settings)
+
+
+def test_the_signer_has_nothing_of_the_others_and_only_who_asks_it_reaches_it() -> None:
+    signer = SERVICES["signer"]
+    assert signer["profiles"] == ["signer"] and signer["command"] == ["python", "-m", "signer.main"]
+    assert signer["depends_on"] == {} and "ports" not in signer and signer["read_only"] is True
+    assert all(name.startswith("SIGNER_") for name in signer["environment"])
+    assert [file["path"] for file in signer["env_file"]] == ["deploy/signer.env"]
+    assert {name for name, each in SERVICES.items() if "signing" in each["networks"]} == {"signer", "worker-chains"}
+    assert signer["networks"] == ["signing"] and COMPOSE["networks"]["signing"]["internal"] is True
+    fields = {f"SIGNER_{name}".upper() for name in SignerSettings.model_fields}
+    assert set(signer["environment"]) <= fields
+    kept = {path for name, path in signer["environment"].items() if name in {"SIGNER_KEYSTORE", "SIGNER_JOURNAL"}}
+    assert all(path.startswith("/signer/") for path in kept) and "signer:/signer" in signer["volumes"]
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {"/deploy/signer.env", "/deploy/signer-passphrase", "/deploy/policy.toml"} <= set(ignored)
 
 
 def test_the_image_holds_our_packages_and_no_test_or_local_server() -> None:

@@ -236,6 +236,18 @@ def test_an_order_counts_once_and_its_fees_by_the_dearest_version(desk: Desk, mo
     assert desk.sign(other, 2, raised)[1]  # what is stuck can be raised on the next day
 
 
+def test_a_version_shares_an_input_with_each_before_it_not_only_with_the_last(desk: Desk) -> None:
+    for number, inputs in ((1, ("in:0",)), (2, ("in:0", "in:1"))):
+        desk.sign(ORDER, number, replace(TERMS, inputs=inputs))
+    with pytest.raises(ContradictionError) as caught:
+        desk.sign(ORDER, 3, replace(TERMS, inputs=("in:1",)))
+    assert caught.value.code == "no_shared_input"
+    # An input stays the order's, also if no version that needs it can be taken any more.
+    with pytest.raises(ContradictionError) as caught:
+        desk.sign(replace(ORDER, reference="s", units=1), 1, replace(TERMS, inputs=("in:1",)))
+    assert caught.value.code == "input_taken"
+
+
 def test_what_is_built_otherwise_than_asked_for_is_not_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Signed(chain_tx="id", raw="00", fee_max=3, conflicts=frozenset({"in:0"}))
     toy = desk.wallets[COINS].signer

@@ -129,8 +129,7 @@ class BitcoinSender:
 
         def read(endpoint: HttpEndpoint) -> Terms | None:
             reading = self._reading(endpoint)
-            if any(found.block_number is not None for found in reading.chain_txs(list(txs)).values()):
-                return None
+            # One that no block has spent yet is still there, whatever waits. So none of the versions is in a block.
             if len(reading.present([(coin.chain_tx, coin.index) for coin in used])) < len(used):
                 return None
             rate, asks = _outbids(versions, txs, reading.rates(SOONER), reading.replaced(list(txs)))

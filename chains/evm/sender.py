@@ -78,6 +78,7 @@ class EvmSender:
         self.coin = known.native
         self._contracts: dict[str, str | None] = {asset: contract for contract, asset in known.tokens.items()}
         self._contracts[self.coin] = None
+        self._places = taken.Places()
         self._nodes = rpc.nodes_of(chain, connect_timeout=connect_timeout, read_timeout=read_timeout)
 
     def terms(self, order: Order, *, reserved: Collection[str]) -> Terms:
@@ -125,25 +126,32 @@ class EvmSender:
         ids = {id_: formats.parse_chain_tx(self.id, id_) for id_ in chain_txs}
 
         def read(endpoint: EvmEndpoint) -> dict[str, int]:
-            receipts = endpoint.ask([("eth_getTransactionReceipt", [name]) for name in ids.values()])
-            told = zip(ids.items(), receipts, strict=True)
-            return {id_: cost for (id_, name), receipt in told if (cost := _cost(name, receipt)) is not None}
+            calls: list[Call] = [("eth_getTransactionReceipt", [name]) for name in ids.values()]
+            calls += [("eth_getTransactionByHash", [name]) for name in ids.values()]
+            answers = endpoint.ask(calls)
+            costs = {}
+            for (id_, name), receipt, tx in zip(ids.items(), answers, answers[len(ids) :], strict=False):
+                if (cost := _cost(name, receipt)) is not None:
+                    costs[id_] = cost
+                    self._places.keep(name, tx)
+            return costs
 
         return self._nodes.first(read) if ids else {}
 
     def dead(self, versions: Sequence[Version]) -> bool:
-        """Whether somebody else's transaction with the nonce is in a final block: see chains/evm/taken.py.
+        """Whether another transaction with the nonce is in a final block: see chains/evm/taken.py.
 
         Where no endpoint can look back far enough, it is not proven, and an error is not raised.
         """
         sender, nonce = _shared(versions)
         ours = frozenset(version.chain_tx for version in versions)
         depth = self._chain.reorg_depth
+        block = self._places.of(sender, nonce, but=ours)
         try:
-            block = self._nodes.first(lambda endpoint: taken.block_of(endpoint, sender, nonce, reorg_depth=depth))
+            if block is None:
+                block = self._nodes.first(lambda endpoint: taken.block_of(endpoint, sender, nonce, reorg_depth=depth))
         except RefusedError as refusal:
             log.warning("a nonce is used, and no node can tell by what", chain=self.id, error=str(refusal))
-            return False
         if block is None:
             return False
         return self._nodes.proven(

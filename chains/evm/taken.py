@@ -8,6 +8,7 @@ forgotten can't show one.
 
 1. `block_of` looks for the block in which the count of the wallet's nonces went past this one. This needs old state,
    which full nodes keep for some 128 blocks. One endpoint that has it is enough: what it says is only where to look.
+   Where a transaction of ours has the nonce (one that cancels the others), its receipt has told the place (`Places`).
 2. `foreign` reads that block, on each witness by itself: it must be final there, and hold a transaction of the wallet
    with this nonce whose hash is none of ours. Blocks are kept by every full node.
 
@@ -15,6 +16,8 @@ A nonce can be used up without such a transaction: by a delegation (EIP-7702), o
 delegated to. That is never shown here, and stays for people.
 """
 
+import threading
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 
 from chains.errors import MalformedError, RefusedError
@@ -25,6 +28,34 @@ from core.errors import TransientError
 
 PARTS = 16
 """Of a range that is searched, in one request."""
+PLACES_MAX = 1_000
+
+
+class Places:
+    """Where transactions of ours have used up nonces, as nodes told lately. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, int], tuple[str, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, id_: str, raw: object) -> None:
+        """A transaction, as eth_getTransactionByHash tells it."""
+        tx = mapping(raw) if raw is not None else {}
+        if prefixed_hash(tx.get("hash", id_)) != id_:
+            raise MalformedError(f"asked for {id_}, told of {tx.get('hash')}")
+        if tx.get("blockNumber") is None:
+            return
+        used = parse.address(tx.get("from")), parse.quantity(tx.get("nonce"))
+        with self._lock:
+            self._known[used] = id_, parse.number_of(tx.get("blockNumber"))
+            self._known.move_to_end(used)
+            if len(self._known) > PLACES_MAX:
+                self._known.popitem(last=False)
+
+    def of(self, sender: str, nonce: int, *, but: Collection[str]) -> int | None:
+        """The block in which another transaction than these was told to be."""
+        id_, block = self._known.get((sender, nonce), (None, None))
+        return None if id_ in but else block
 
 
 def final_number(endpoint: EvmEndpoint, reorg_depth: int) -> int:

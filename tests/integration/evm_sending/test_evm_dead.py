@@ -136,3 +136,21 @@ class TestDead:
         chain.mine(FINAL_AFTER + 1)
         assert sender.broadcast(version).reception is Reception.LATE
         assert not sender.dead([version])
+
+    def test_what_a_cancellation_outbid_is_dead_whatever_the_nodes_have_forgotten(
+        self, chain: DevChain, wallet: Wallet
+    ) -> None:
+        with proxy(chain.url, pruned(before=2**40)) as full:
+            sender, order = sender_of(full.url), wallet.order(chain.new_account(), 600)
+            paying = wallet.first(sender, order)
+            terms = sender.cancelling(order, [paying])
+            assert terms is not None
+            cancel = wallet.sign(order, terms, 2)
+            sender.broadcast(cancel)
+            chain.wait_mined(cancel.chain_tx)
+            assert sender.costs([cancel.chain_tx]).keys() == {cancel.chain_tx}
+            assert not sender.dead([paying])  # its block is not final yet
+            chain.mine(FINAL_AFTER)
+            assert sender.dead([paying])
+            assert not sender.dead([cancel]) and not sender.dead([paying, cancel])
+            assert not sender_of(full.url).dead([paying])  # a process that was not told where to look

@@ -193,7 +193,7 @@ def transfers(
         if only is None or recipient in only
     ]
     for index, log in enumerate(executed.logs):
-        if (moved := _token_move(log)) is None or not (only is None or moved[1] in only):
+        if (moved := token_move(log)) is None or not (only is None or moved[1] in only):
             continue
         contract = formats.spelled(address_of(log.get("address")))
         found.append(
@@ -246,7 +246,7 @@ def _passed_on(call: Json) -> list[tuple[int, int, str | None]]:
     return found + [(1 + nth * NEXT_TOKEN, parts[token], token) for nth, token in enumerate(tokens)]
 
 
-def _token_move(log: Json) -> tuple[bytes, bytes, int] | None:
+def token_move(log: Json) -> tuple[bytes, bytes, int] | None:
     """Sender, recipient and units of the TRC-20 transfer that a log claims, or None if it claims none.
 
     Any contract can write any log: only its address tells that this one is a token we know.

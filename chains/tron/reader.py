@@ -6,6 +6,7 @@ chain's `reorg_depth` is 0, and what is in a later block is MEMPOOL.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 from chains import agreement
@@ -43,12 +44,11 @@ class TronReader:
             raise PermanentError(f"{chain.id} is read by its solid blocks, which none replaces: reorg_depth must be 0")
         self.id = chain.id
         self._chain = chain
-        self._number = int(chain.id.partition(":")[2])
-        self._assets = _assets(chain.id, assets)
+        self._assets = assets_of(chain.id, assets)
         endpoints = [
             TronEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
         ]
-        self._nodes = Nodes(chain, endpoints, verify=self._verify)
+        self._nodes = Nodes(chain, endpoints, verify=partial(verify, chain.id))
 
     def head(self) -> Head:
         def read(endpoint: TronEndpoint) -> Head:
@@ -99,12 +99,13 @@ class TronReader:
     def nodes(self) -> Sequence[NodeHealth]:
         return self._nodes.health()
 
-    def _verify(self, endpoint: TronEndpoint) -> None:
-        """A node of another chain would show the right address with the wrong money: nothing of it is believed."""
-        genesis = parse.block(endpoint.genesis())
-        number = int(genesis.hash[-8:], 16)  # TIP-474
-        if genesis.number != 0 or number != self._number:
-            raise WrongChainError(f"{endpoint.label} is a node of tron:{number}, not of {self.id}; check RPC_URLS")
+
+def verify(chain: str, endpoint: TronEndpoint) -> None:
+    """A node of another chain would show the right address with the wrong money: nothing of it is believed."""
+    genesis = parse.block(endpoint.genesis())
+    number = int(genesis.hash[-8:], 16)  # TIP-474
+    if genesis.number != 0 or f"tron:{number}" != chain:
+        raise WrongChainError(f"{endpoint.label} is a node of tron:{number}, not of {chain}; check RPC_URLS")
 
 
 class _Reading:
@@ -209,7 +210,7 @@ def _asked(id_: str, raw: Json) -> parse.Tx:
     return tx
 
 
-def _assets(chain: str, assets: Sequence[Asset]) -> parse.Assets:
+def assets_of(chain: str, assets: Sequence[Asset]) -> parse.Assets:
     """A token whose id is misspelled would never be found, or would be taken for the chain's own coin."""
     native, trc20, trc10 = None, {}, {}
     for asset in assets:

@@ -22,8 +22,9 @@ from tronpy.providers import HTTPProvider  # type: ignore[import-untyped]
 
 from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import MalformedError
-from chains.fields import Json
+from chains.fields import Json, listing, mapping, text, whole
 from chains.http import HttpEndpoint
+from chains.tron.formats import raw_address
 from config.assets import Node
 from core.errors import TransientError
 
@@ -96,6 +97,25 @@ class TronEndpoint(HttpEndpoint):
         """In the node's pool, or in a block that need not be solid. The pool first: it goes from there to the block."""
         pending = _object(self.call("wallet/gettransactionfrompending", {"value": id_}))
         return pending or self._found(self._tron.get_transaction, id_)
+
+    def account(self, address: str) -> Json | None:
+        """As the newest block has it. Of an address that has never had anything there is none."""
+        return _object(self.call("wallet/getaccount", {"address": raw_address("", address).hex()})) or None
+
+    def parameters(self) -> dict[str, int]:
+        """What the network asks for, in sun, by java-tron's names. One that is 0 has no value."""
+        rows = listing(_object(self.call("wallet/getchainparameters", {})).get("chainParameter"))
+        return {text(mapping(row).get("key")): whole(row.get("value", 0)) for row in rows if mapping(row).get("key")}
+
+    def tried(self, owner: str, contract: str, data: bytes) -> Json:
+        """What a call of a contract would come to on the newest block, by whoever it is; nothing is signed."""
+        names = {"owner_address": owner, "contract_address": contract}
+        asked = {name: raw_address("", address).hex() for name, address in names.items()}
+        return _object(self.call("wallet/triggerconstantcontract", asked | {"data": data.hex()}))
+
+    def give(self, transaction: str) -> Json:
+        """A signed transaction, in hex. The answer says `result`, or a `code` and a `message`."""
+        return _object(self.call("wallet/broadcasthex", {"transaction": transaction}))
 
     def _found(self, ask: Callable[[Any], Any], what: object) -> Json | None:
         try:

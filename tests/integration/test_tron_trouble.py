@@ -144,7 +144,8 @@ def test_a_contract_may_pay_many_and_each_has_its_index(node: TronNode, reader: 
 
 
 def test_what_has_expired_is_missing_once_the_solid_time_has_passed(node: TronNode, reader: TronReader) -> None:
-    id_ = pay(node, lives_ms=1)
+    node.chain.mine()
+    id_ = pay(node, lives_ms=-1_000)  # already the block before the next one is later
     valid_until = reader.chain_txs([id_])[id_].valid_until
     assert valid_until is not None
     node.chain.mine(3)

@@ -17,7 +17,7 @@ from typing import Any
 
 from chains.tron import formats
 from local.http_server import Answer, Asked, HttpServer
-from tests.support.tron import wire
+from tests.support.tron import paying, wire
 
 TRANSFER = "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 WITNESS = "4178c842ee63b253f8f0d2955bbc582c661a078c9d"
@@ -70,6 +70,7 @@ class TronChain:
     txs: dict[str, dict[str, Any]] = field(default_factory=dict)
     infos: dict[str, dict[str, Any]] = field(default_factory=dict)
     pool: dict[str, Outcome] = field(default_factory=dict)
+    accounts: paying.Accounts = field(default_factory=paying.Accounts)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -130,10 +131,15 @@ class TronChain:
         with self.lock:
             del self.pool[id_], self.txs[id_]
 
-    def mine(self, blocks: int = 1) -> None:
+    def mine(self, blocks: int = 1, *, after_ms: int | None = None) -> None:
+        """`after_ms`: so long after the one before it, by its time; None: now."""
         with self.lock:
             for _ in range(blocks):
-                self._mine()
+                self._mine(after_ms)
+
+    def time_of(self, number: int) -> int:
+        """Milliseconds since 1970."""
+        return int(self.blocks[number]["block_header"]["raw_data"].get("timestamp", 0))
 
     def put(self, block: dict[str, Any], infos: Sequence[dict[str, Any]]) -> None:
         """A recorded block with what became of its transactions. Others between it and the last are missing."""
@@ -144,20 +150,22 @@ class TronChain:
                 self.txs[tx["txID"]], self.infos[tx["txID"]] = tx, info
                 self.blocks[number]["ids"].append(tx["txID"])
 
-    def _mine(self) -> None:
-        parent, number = self.blocks[self.newest], self.newest + 1
+    def _mine(self, after_ms: int | None) -> None:
+        parent, number, before = self.blocks[self.newest], self.newest + 1, self.time_of(self.newest)
         now = time.time_ns() // 1_000_000
-        stamp = max(now, parent["block_header"]["raw_data"].get("timestamp", 0) + 1)
+        stamp = max(now, before + 1) if after_ms is None else before + after_ms
         header = {
             "number": number,
-            "txTrieRoot": hashlib.sha256("".join(self.pool).encode()).hexdigest(),
+            "txTrieRoot": "00" * 32,
             "witness_address": WITNESS,
             "parentHash": parent["blockID"],
             "version": 31,
             "timestamp": stamp,
         }
-        # What has expired by this block is never in any.
-        taken = {id_: outcome for id_, outcome in self.pool.items() if self._expiry(id_) > stamp}
+        # What has expired by the block before this one is never in any (java-tron's Manager.validateCommon).
+        taken = {id_: outcome for id_, outcome in self.pool.items() if self._expiry(id_) > before}
+        if taken:
+            header["txTrieRoot"] = hashlib.sha256("".join(taken).encode()).hexdigest()
         for id_ in self.pool.keys() - taken:
             del self.txs[id_]
         self.pool.clear()
@@ -166,9 +174,14 @@ class TronChain:
             "block_header": {"raw_data": header, "witness_signature": "00" * 65},
             "ids": list(taken),
         }
-        for id_, outcome in taken.items():
+        for id_, planned in taken.items():
+            done, costs = (
+                self.accounts.run(id_, self.txs[id_]["raw_data"]) if id_ in self.accounts.sizes else (True, {})
+            )
+            outcome = planned if done else Outcome("OUT_OF_ENERGY" if planned.result == "SUCCESS" else planned.result)
             self.txs[id_] = {"ret": [{"contractRet": outcome.result}], **self.txs[id_]}
-            self.infos[id_] = self._info(id_, outcome, number, stamp)
+            made = self._info(id_, outcome, number, stamp)
+            self.infos[id_] = made | costs | {"receipt": made["receipt"] | costs.get("receipt", {})}
 
     def _expiry(self, id_: str) -> int:
         return int(self.txs[id_]["raw_data"]["expiration"])
@@ -190,6 +203,8 @@ class TronChain:
         return made
 
     # Answering
+
+    token_log = staticmethod(token_log)
 
     def answer(self, path: str, params: dict[str, Any]) -> Any:
         interface, _, method = path.strip("/").partition("/")
@@ -323,6 +338,7 @@ _METHODS: dict[str, Callable[[TronChain, dict[str, Any], int], Any]] = {
     "getnodeinfo": _get_node_info,
     "getsignweight": _get_sign_weight,
     "broadcasttransaction": _broadcast,
+    **paying.METHODS,
 }
 
 

@@ -71,6 +71,58 @@ def raw_data(raw: Json) -> bytes:
     )
 
 
+def read_transaction(content: bytes) -> tuple[dict[str, Any], list[bytes]]:
+    """The raw data as the JSON of it, and the signatures, of a transaction that only has what `raw_data` writes."""
+    parts = _read(content)
+    (contents,) = parts[1]
+    raw = _read(contents)
+    (contract,) = raw[11]
+    outer = _read(contract)
+    kind = next(name for name, number in KINDS.items() if [number] == outer[1])
+    held = _read(outer[2][0])
+    value = _read(held[2][0])
+    shown = {name: _shown(value[number][0]) for number, name in VALUES[kind] if number in value}
+    made: dict[str, Any] = {
+        "contract": [{"parameter": {"value": shown, "type_url": held[1][0].decode()}, "type": kind}],
+        "ref_block_bytes": raw[1][0].hex(),
+        "ref_block_hash": raw[4][0].hex(),
+        "expiration": raw[8][0],
+    }
+    more = {"data": 10, "timestamp": 14, "fee_limit": 18}
+    made |= {name: _shown(raw[number][0]) for name, number in more.items() if number in raw}
+    if raw_data(made) != contents:
+        raise ValueError("it has more, or has it otherwise")
+    return made, parts.get(2, [])
+
+
+def _shown(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _read(content: bytes) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = content[at]
+            at, value, shift = at + 1, value | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                return value
+
+    while at < len(content):
+        key = number()
+        if key & 7 == 0:
+            found.setdefault(key >> 3, []).append(number())
+        else:
+            size = number()
+            found.setdefault(key >> 3, []).append(content[at : at + size])
+            at += size
+    return found
+
+
 def block_id(header: Json) -> str:
     """The number in 8 bytes, and the rest of the hash of the header."""
     content = _message(HEADER, header)

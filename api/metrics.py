@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from api import fiat_metrics, hot_metrics, node_metrics, payout_metrics, rate_metrics, webhook_metrics
+from api import fiat_metrics, hot_metrics, node_metrics, onchain_metrics, payout_metrics, rate_metrics, webhook_metrics
 from core import db, jobs
 from core.hot import status as hot
 from domain.deposit.service import ChainStatus
@@ -79,7 +79,7 @@ class DatabaseCollector(Collector):
                 nodes = node_metrics.families(session)
                 rates = rate_metrics.families(session)
                 fiat = fiat_metrics.families(session)
-                payouts = payout_metrics.families(session)
+                payouts = [*payout_metrics.families(session), *onchain_metrics.families(session)]
                 hot_status = hot.read(session)
                 hot_families = hot_metrics.families(session, hot_status)
                 webhooks = webhook_metrics.families(session)

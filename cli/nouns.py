@@ -21,6 +21,7 @@ NOUNS = {
     "beneficiaries": "Where money may be sent, and whether its holders fit.",
     "payouts": "Money that leaves: what waits for people, and what they decide.",
     "reconcile": "What providers say against our record and the books, and what differs.",
+    "onchain": "What we send on chains, and how far each has come.",
     "rates": "What assets are worth in currencies.",
     "fairness": "Provably fair draws: seeds, and the check that anybody can make.",
     "dlq": "Dead letters: jobs that wait for a person.",

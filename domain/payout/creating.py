@@ -19,7 +19,7 @@ from core import clock
 from core.errors import ConflictError, InvalidRequestError
 from core.ids import new_id
 from core.money import UNITS_MAX
-from domain.payout import holding, limits, providers, screening, sealing
+from domain.payout import holding, limits, providers, screening, sealing, sending_queries
 from domain.payout.content import content_hash
 from domain.payout.errors import PayoutRefusedError
 from domain.payout.history import ACTOR, move, note
@@ -100,9 +100,10 @@ def _create(session: Session, new: NewPayout, ports: Ports, *, now: datetime) ->
     taken = _taken(session, new, ports)
     quote = _quote(session, new, f"payout:{payout_id}", ports)
     payout = _row(new, payout_id, taken, quote, now=now)
+    _need_wallet(session, payout)
     payout.value_cents = limits.value_of(session, new.asset, new.units, ports)
     payout.content_hash = content_hash(payout)
-    _check_provider(session, new, payout)
+    need_able(session, payout)
     holding.place(session, payout)  # from here on others of the account wait
     session.add(payout)
     session.flush()
@@ -122,10 +123,6 @@ def _create(session: Session, new: NewPayout, ports: Ports, *, now: datetime) ->
 def _row(new: NewPayout, payout_id: UUID, taken: Taken, quote: Quote | None, *, now: datetime) -> Payout:
     payout_asset = new.payout_asset or (quote.to_asset if quote else new.asset)
     need_fit(taken, payout_asset)
-    if taken.kind is Kind.CHAIN and not new.by_hand:
-        raise InvalidRequestError(
-            "no provider here sends to addresses: ask for it by_hand, and a person sends it", field="by_hand"
-        )
     sealed = sealing.seal(payout_id, taken.destination)
     return Payout(
         id=payout_id,
@@ -215,6 +212,19 @@ def fee_of(asset: str, units: int) -> int:
     return fixed + units * bps // BPS
 
 
+def _need_wallet(session: Session, payout: Payout) -> None:
+    """Raises InvalidRequestError if it goes to an address and we have no wallet on that chain."""
+    if payout.destination_kind != Kind.CHAIN or payout.by_hand:
+        return
+    if not any(
+        providers.takes(row, currency=payout.payout_asset, units=payout.payout_units, kind=payout.destination_kind)
+        for row in sending_queries.providers(session)
+    ):
+        raise InvalidRequestError(
+            "no provider here sends to such an address: ask for it by_hand, and a person sends it", field="by_hand"
+        )
+
+
 def need_fit(taken: Taken, payout_asset: str) -> None:
     """Raises InvalidRequestError if the asset can't arrive at a destination of this kind."""
     if taken.kind is Kind.CHAIN:
@@ -234,6 +244,26 @@ def need_usable(taken: Taken, account: str) -> None:
         raise InvalidRequestError(f"the beneficiary {taken.id} is not in the book of {account}", field="beneficiary_id")
     if taken.state == "refused":
         raise ConflictError(f"the beneficiary {taken.id} is refused: {taken.failure}", field="beneficiary_id")
+
+
+def need_able(session: Session, payout: Payout) -> None:
+    """The provider that the app chose must be able to. Ours to choose: it waits until one can.
+
+    Raises InvalidRequestError.
+    """
+    if payout.provider_wanted is None:
+        return
+    named = session.get(PayoutProviderRow, payout.provider_wanted)
+    if named is None:
+        raise InvalidRequestError(f"there is no payout provider {payout.provider_wanted[:64]!r}", field="provider")
+    if not providers.takes(
+        named, currency=payout.payout_asset, units=payout.payout_units, kind=payout.destination_kind
+    ):
+        raise InvalidRequestError(
+            f"{named.name} does not send this amount of {payout.payout_asset} to a destination"
+            f" {payout.destination_kind}",
+            field="provider",
+        )
 
 
 def is_verified(taken: Taken) -> bool:
@@ -262,20 +292,3 @@ def _quote(session: Session, new: NewPayout, subject: str, ports: Ports) -> Quot
     if quote.units_out < 1:
         raise ConflictError(f"the quote {quote.id} leaves nothing to pay out", field="quote_id")
     return quote
-
-
-def _check_provider(session: Session, new: NewPayout, payout: Payout) -> None:
-    """The provider that the app chose must be able to. Ours to choose: it waits until one can."""
-    if new.provider is None:
-        return
-    named = session.get(PayoutProviderRow, new.provider)
-    if named is None:
-        raise InvalidRequestError(f"there is no payout provider {new.provider[:64]!r}", field="provider")
-    if not providers.takes(
-        named, currency=payout.payout_asset, units=payout.payout_units, kind=payout.destination_kind
-    ):
-        raise InvalidRequestError(
-            f"{named.name} does not send this amount of {payout.payout_asset} to a destination"
-            f" {payout.destination_kind}",
-            field="provider",
-        )

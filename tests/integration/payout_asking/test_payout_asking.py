@@ -125,7 +125,7 @@ BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
         f"{BNB}/erc20:0x55d398326f99059ff775485246999027b3197955",
         "payout_asset",
     ),
-    # nobody but a person sends to addresses yet
+    # we have no wallet there
     (
         {"kind": Kind.CHAIN, "number": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
         "eip155:1",

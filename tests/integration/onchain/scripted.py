@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from chains.base import Block, ChainTx, Head, NodeHealth, Scan, Transfer, TxStatus
+from chains.base import Block, ChainTx, Head, NodeHealth, Reach, Scan, Transfer, TxStatus
 from chains.sending import Broadcast, Order, OrderRefusedError, Reception, Terms, Version
 from chains.signing import SigningRefusedError, order_body, terms_body
 from core import clock
@@ -220,6 +220,11 @@ class ScriptedChain:
 
     def agreed(self, ids: Sequence[str]) -> Mapping[str, ChainTx]:
         raise TransientError("there is one node")
+
+    def reach(self, behind: int) -> Reach:
+        """Of two, of which the second has these blocks more, or is that far from where its end is final."""
+        newest = self.blocks_made[-1].block.number
+        return Reach(newest=newest if behind == 0 else 0, finalized=None)
 
     def spent(self, inputs: Collection[str], *, block: int | None = None) -> frozenset[str]:
         raise PermanentError("not asked here")

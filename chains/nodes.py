@@ -143,11 +143,11 @@ class Nodes(Generic[E]):
         Raises the last one's TransientError if none answers.
         """
         needed = min(2, len({standing.endpoint.host for standing in self._standings}))
-        hosts: set[str] = set()
+        witnesses: list[Standing[E]] = []
         failures: list[TransientError] = []
         order = self._order()
         for standing, _ in order:
-            if standing.endpoint.host in hosts:
+            if any(standing.endpoint.host == witness.endpoint.host for witness in witnesses):
                 continue
             try:
                 shown = self._asked(standing, shows, PATIENCE_S)
@@ -155,10 +155,14 @@ class Nodes(Generic[E]):
                 failures.append(error)
                 continue
             if shown is False:
+                if witnesses:
+                    # Perhaps one of them lags. Whatever it is, somebody should know.
+                    labels = f"{witnesses[0].endpoint.label} and {standing.endpoint.label}"
+                    log.error("one chain endpoint shows what another refutes", chain=self._chain.id, endpoints=labels)
                 return False
             if shown:
-                hosts.add(standing.endpoint.host)
-            if len(hosts) == needed:
+                witnesses.append(standing)
+            if len(witnesses) == needed:
                 return True
         if len(failures) == len(order):
             raise self._to_raise(failures, [standing for standing, _ in order])

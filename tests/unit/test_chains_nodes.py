@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -473,8 +474,15 @@ class TestAProof:
             self.proven(world, said)
 
     def test_one_that_shows_the_contrary_ends_it(self, world: World, said: dict[str, bool | None]) -> None:
+        said["a"] = False
+        assert not self.proven(world, said) and world.asked == ["a"]
+
+    def test_two_that_contradict_each_other_are_told(self, world: World, said: dict[str, bool | None]) -> None:
         said["b"] = False
-        assert not self.proven(world, said) and world.asked == ["a", "b"]
+        with structlog.testing.capture_logs() as logs:
+            assert not self.proven(world, said)
+        assert world.asked == ["a", "b"]
+        assert [(line["log_level"], line["endpoints"]) for line in logs] == [("error", "a and b")]
 
     def test_one_host_is_one_witness_and_enough_where_there_is_no_other(self) -> None:
         world = World(names=("a", "a", "b"))

@@ -13,7 +13,7 @@ from local.bitcoin_chain import RegtestChain
 from tests.support.bitcoin import COIN, MakeReader
 from tests.support.bitcoin_sending import DEPTH, UNITS, MakeSender, Wallet, asking, fee, in_the_way, took
 
-pytest_plugins = ["tests.support.bitcoin_fixtures", "tests.support.bitcoin_sending"]
+pytest_plugins = ["tests.support.bitcoin_fixtures"]
 
 
 # --- paid once -------------------------------------------------------------------------------------------------------

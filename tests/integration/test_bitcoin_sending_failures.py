@@ -15,7 +15,7 @@ from tests.support.bitcoin import COIN, Change, altered
 from tests.support.bitcoin_sending import DEPTH, UNITS, MakeSender, Wallet, elsewhere, in_the_way, took
 from tests.support.evm import changing
 
-pytest_plugins = ["tests.support.bitcoin_fixtures", "tests.support.bitcoin_sending"]
+pytest_plugins = ["tests.support.bitcoin_fixtures"]
 
 
 # --- nodes that are lost, lag or lie ---------------------------------------------------------------------------------

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from chains.bitcoin.reader import BitcoinReader
+from chains.bitcoin.sender import BitcoinSender
 from config.assets import Asset, Chain, Node
 from local.bitcoin_chain import RegtestChain
 from local.bitcoin_node import BitcoinNode
 from tests.support.bitcoin import COIN, REGTEST, MakeReader
+from tests.support.bitcoin_sending import DEPTH, MakeSender, Wallet
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +53,33 @@ def make_bitcoin_reader(regtest: RegtestChain, nothing_waits: None) -> MakeReade
         return BitcoinReader(chain, [Asset(id=COIN, symbol="BTC", scale=8)], read_timeout=read_timeout)
 
     return make
+
+
+@pytest.fixture
+def wallet(regtest: RegtestChain, nothing_waits: None) -> Wallet:
+    made = Wallet(regtest)
+    regtest.watch(made.address)
+    return made
+
+
+@pytest.fixture
+def make_sender(regtest: RegtestChain) -> MakeSender:
+    def make(*urls: str, reorg_depth: int = DEPTH) -> BitcoinSender:
+        chain = Chain(
+            id=REGTEST,
+            name="Regtest",
+            namespace="bip122",
+            confirmations=2,
+            reorg_depth=reorg_depth,
+            block_time_ms=1_000,
+            head_age_max_s=0,
+            nodes=tuple(Node(url=url) for url in urls or [regtest.url]),
+        )
+        return BitcoinSender(chain, [Asset(id=COIN, symbol="BTC", scale=8)], read_timeout=5)
+
+    return make
+
+
+@pytest.fixture
+def sender(make_sender: MakeSender) -> BitcoinSender:
+    return make_sender()

@@ -8,13 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pytest
-
 from chains.bitcoin.payment import written
 from chains.bitcoin.sender import BitcoinSender
 from chains.sending import Order, Reception, Terms, Version
 from chains.signing import terms_body, terms_of
-from config.assets import Asset, Chain, Node
 from local.bitcoin_chain import RegtestChain
 from signer.bitcoin import BitcoinSigner
 from tests.support.bitcoin import COIN, REGTEST, Change, altered
@@ -65,37 +62,7 @@ class Wallet:
         return self.sign(order, sender.terms(order, reserved=self.reserved))
 
 
-@pytest.fixture
-def wallet(regtest: RegtestChain, nothing_waits: None) -> Wallet:
-    made = Wallet(regtest)
-    regtest.watch(made.address)
-    return made
-
-
 MakeSender = Callable[..., BitcoinSender]
-
-
-@pytest.fixture
-def make_sender(regtest: RegtestChain) -> MakeSender:
-    def make(*urls: str, reorg_depth: int = DEPTH) -> BitcoinSender:
-        chain = Chain(
-            id=REGTEST,
-            name="Regtest",
-            namespace="bip122",
-            confirmations=2,
-            reorg_depth=reorg_depth,
-            block_time_ms=1_000,
-            head_age_max_s=0,
-            nodes=tuple(Node(url=url) for url in urls or [regtest.url]),
-        )
-        return BitcoinSender(chain, [Asset(id=COIN, symbol="BTC", scale=8)], read_timeout=5)
-
-    return make
-
-
-@pytest.fixture
-def sender(make_sender: MakeSender) -> BitcoinSender:
-    return make_sender()
 
 
 @contextmanager

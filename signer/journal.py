@@ -35,20 +35,21 @@ APPLICATION_ID = 0x7461_6C79
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
 _TABLES = ("orders", "versions", "inputs")
-# Amounts are text: they have up to 256 bits, SQLite's integers 64.
+# Amounts are text: they have up to 256 bits, SQLite's integers 64. `day_units` and `day_fees` are what the day comes to
+# with this row, of the wallet and (units) the asset: the newest row tells it without a look at the others.
 _SCHEMA = """
 CREATE TABLE orders (
     reference TEXT PRIMARY KEY, chain TEXT NOT NULL, wallet TEXT NOT NULL, asset TEXT NOT NULL, units TEXT NOT NULL,
-    body TEXT NOT NULL, day TEXT NOT NULL
+    body TEXT NOT NULL, day TEXT NOT NULL, day_units TEXT NOT NULL
 ) STRICT;
-CREATE INDEX orders_day ON orders (chain, wallet, asset, day, units);
+CREATE INDEX orders_day ON orders (chain, wallet, asset, day);
 CREATE TABLE versions (
     reference TEXT NOT NULL REFERENCES orders, number INTEGER NOT NULL, terms TEXT NOT NULL, cancels INTEGER NOT NULL,
-    conflicts TEXT NOT NULL, ends TEXT, fee_max TEXT NOT NULL, fee_added TEXT NOT NULL, chain_tx TEXT NOT NULL,
-    raw TEXT NOT NULL, chain TEXT NOT NULL, wallet TEXT NOT NULL, day TEXT NOT NULL, signed_at TEXT NOT NULL,
-    PRIMARY KEY (reference, number)
+    conflicts TEXT NOT NULL, ends TEXT, fee_max TEXT NOT NULL, chain_tx TEXT NOT NULL,
+    raw TEXT NOT NULL, signed_at TEXT NOT NULL, chain TEXT NOT NULL, wallet TEXT NOT NULL, day TEXT NOT NULL,
+    day_fees TEXT NOT NULL, PRIMARY KEY (reference, number)
 ) STRICT;
-CREATE INDEX versions_day ON versions (chain, wallet, day, fee_added);
+CREATE INDEX versions_day ON versions (chain, wallet, day);
 CREATE TABLE inputs (
     chain TEXT NOT NULL, input TEXT NOT NULL, reference TEXT NOT NULL REFERENCES orders, PRIMARY KEY (chain, input)
 ) STRICT, WITHOUT ROWID;
@@ -145,11 +146,9 @@ class Journal:
             _check_conflicts(rows, order, signed, before)
             now = self._now().astimezone(UTC)
             if known is None:
-                _check_units(rows, order, now, limits)
-                _add_order(rows, asked, now)
+                _add_order(rows, asked, _day_units(rows, order, now, limits), now)
             fee_added = max(0, signed.fee_max - max((each.fee_max for each in before), default=0))
-            _check_fees(rows, order, now, fee_added, limits)
-            _add_version(rows, asked, signed, fee_added, now)
+            _add_version(rows, asked, signed, _day_fees(rows, order, now, fee_added, limits), now)
         return signed, True
 
     @contextmanager
@@ -230,31 +229,41 @@ def _check_conflicts(rows: sqlite3.Connection, order: Order, signed: Signed, bef
             raise ContradictionError("input_taken", f"the input {used} is the order {found[0]}'s")
 
 
-def _check_units(rows: sqlite3.Connection, order: Order, now: datetime, limits: DayLimits) -> None:
-    spent = rows.execute(
-        "SELECT units FROM orders WHERE chain = ? AND wallet = ? AND asset = ? AND day = ?",
+def _day_units(rows: sqlite3.Connection, order: Order, now: datetime, limits: DayLimits) -> int:
+    newest = rows.execute(
+        "SELECT day_units FROM orders WHERE chain = ? AND wallet = ? AND asset = ? AND day = ?"
+        " ORDER BY rowid DESC LIMIT 1",
         (order.chain, order.wallet, order.asset, _day(now)),
     )
-    if sum(int(units) for (units,) in spent) + order.units > limits.units_max:
+    units = _first(newest) + order.units
+    if units > limits.units_max:
         raise RefusedError("day_max", f"orders of one day may be {limits.units_max} units at most")
+    return units
 
 
-def _check_fees(rows: sqlite3.Connection, order: Order, now: datetime, fee_added: int, limits: DayLimits) -> None:
-    spent = rows.execute(
-        "SELECT fee_added FROM versions WHERE chain = ? AND wallet = ? AND day = ?",
+def _day_fees(rows: sqlite3.Connection, order: Order, now: datetime, fee_added: int, limits: DayLimits) -> int:
+    newest = rows.execute(
+        "SELECT day_fees FROM versions WHERE chain = ? AND wallet = ? AND day = ? ORDER BY rowid DESC LIMIT 1",
         (order.chain, order.wallet, _day(now)),
     )
-    if sum(int(fee) for (fee,) in spent) + fee_added > limits.fee_max:
+    fees = _first(newest) + fee_added
+    if fees > limits.fee_max:
         raise RefusedError("fee_day_max", f"fees of one day may be {limits.fee_max} units at most")
+    return fees
 
 
-def _add_order(rows: sqlite3.Connection, asked: _Request, now: datetime) -> None:
+def _first(found: sqlite3.Cursor) -> int:
+    row = found.fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _add_order(rows: sqlite3.Connection, asked: _Request, day_units: int, now: datetime) -> None:
     order = asked.order
-    values = (order.reference, order.chain, order.wallet, order.asset, str(order.units), asked.body, _day(now))
-    rows.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+    values = (order.reference, order.chain, order.wallet, order.asset, str(order.units), asked.body)
+    rows.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, _day(now), str(day_units)))
 
 
-def _add_version(rows: sqlite3.Connection, asked: _Request, signed: Signed, fee_added: int, now: datetime) -> None:
+def _add_version(rows: sqlite3.Connection, asked: _Request, signed: Signed, day_fees: int, now: datetime) -> None:
     order = asked.order
     rows.executemany(
         "INSERT INTO inputs VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -268,13 +277,13 @@ def _add_version(rows: sqlite3.Connection, asked: _Request, signed: Signed, fee_
         "conflicts": _canonical(sorted(signed.conflicts)),
         "ends": None if signed.ends is None else str(signed.ends),
         "fee_max": str(signed.fee_max),
-        "fee_added": str(fee_added),
         "chain_tx": signed.chain_tx,
         "raw": signed.raw,
+        "signed_at": now.isoformat(),
         "chain": order.chain,
         "wallet": order.wallet,
         "day": _day(now),
-        "signed_at": now.isoformat(),
+        "day_fees": str(day_fees),
     }
     rows.execute(f"INSERT INTO versions VALUES ({', '.join(f':{name}' for name in values)})", values)  # noqa: S608
 

@@ -49,7 +49,7 @@ def test_no_other_passphrase_opens_it_or_adds_to_it(keystore: Path) -> None:
     assert keystore.read_bytes() == before
 
 
-@pytest.mark.parametrize("what", ["namespace", "sealed", "nonce", "swapped", "salt", "cost", "format"])
+@pytest.mark.parametrize("what", ["namespace", "sealed", "nonce", "swapped", "renamed", "salt", "cost", "format"])
 def test_a_keystore_that_was_changed_is_not_used(keystore: Path, what: str) -> None:
     content = json.loads(keystore.read_text())
     hot = content["keys"]["hot"]
@@ -60,6 +60,8 @@ def test_a_keystore_that_was_changed_is_not_used(keystore: Path, what: str) -> N
             hot[what] = hot[what][:-2] + f"{int(hot[what][-2:], 16) ^ 1:02x}"
         case "swapped":
             content["keys"] = {"hot": content["keys"]["cold"] | {"namespace": "eip155"}, "cold": hot}
+        case "renamed":
+            content["keys"] = {"warm": hot}
         case "salt":
             content["scrypt"]["salt"] = "00" * 32
         case "cost":

@@ -97,13 +97,16 @@ class EvmSender:
 
         If one of the versions cancels the order, so does this one: it is never paid any more.
         """
-        if any(version.terms.cancels for version in versions):
-            return self._outbidding(self._payment(order, cancels=True), versions, always=False)
-        return self._outbidding(self._payment(order), versions, always=False)
+        cancels = any(version.terms.cancels for version in versions)
+        return self._outbidding(self._payment(order, cancels=cancels), versions, always=False)
 
     def cancelling(self, order: Order, versions: Sequence[Version]) -> Terms | None:
-        """Of nothing, paid to ourselves. None: the nonce is used up. Raises OrderRefusedError for want of coin."""
-        return self._outbidding(self._payment(order, cancels=True), versions, always=True)
+        """Of nothing, paid to ourselves. None: the nonce is used up, or one that cancels is out and pays enough.
+
+        Raises OrderRefusedError for want of coin.
+        """
+        first = not any(version.terms.cancels for version in versions)
+        return self._outbidding(self._payment(order, cancels=True), versions, always=first)
 
     def broadcast(self, version: Version) -> Broadcast:
         raw = "0x" + version.raw.removeprefix("0x")

@@ -158,8 +158,8 @@ class TestFees:
             assert terms is not None and terms.cancels and terms.fields["gas"] == "21000"
             cancel = wallet.sign(order, terms, 2)
             assert sender.broadcast(cancel).reception is Reception.TAKEN
-            # From now on whatever outbids it cancels as well.
-            assert sender.raised(order, [paying, cancel]) is None
+            # From now on whatever outbids it cancels as well, and only if that is needed.
+            assert sender.raised(order, [paying, cancel]) is None and sender.cancelling(order, [paying, cancel]) is None
             chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(10 * wei(terms).most))
             chain.mine()
             again = sender.raised(order, [paying, cancel])

@@ -15,7 +15,6 @@ from ledger import balances, chart
 
 SETTLE, SETTLE_FEE, MEND = "payout.settle", "payout.settle_fee", "payout.mend"
 """Categories of journals by which people settle differences: with the statement, its fees, and of the books alone."""
-FEE = "payout.fee"
 CLOCKS = timedelta(hours=1)
 """That theirs may be ahead of ours or behind, and more."""
 _PAGE = 1_000
@@ -58,26 +57,22 @@ def _row(payout: Payout, attempts: Sequence[PayoutAttempt], provider: str) -> Mo
     return Moved(payout.payout_units * (paid + beside), payout.provider_fee_units if is_there else 0)
 
 
-def _booked(session: Session, payout: Payout, provider: str) -> tuple[Moved, Moved]:
+def _booked(session: Session, payout: Payout, provider: str) -> tuple[int, Moved]:
     """What the journals about it took out of what we have there: for itself, and to settle differences."""
     custody = chart.payout_custody(provider)
-    own, settled = Moved(), Moved()
+    own, settled = 0, Moved()
     cursor: str | None = None
     while True:
         page = balances.journals_about(session, payout.tenant, payout.subject, cursor=cursor, limit=_PAGE)
         for journal in page.rows:
-            out = -sum(
-                each.units for each in journal.entries if each.code == custody and each.asset == payout.payout_asset
-            )
-            match journal.category:
-                case category if category == SETTLE:
-                    settled += Moved(gone=out)
-                case category if category == SETTLE_FEE:
-                    settled += Moved(fee=out)
-                case category if category == FEE:
-                    own += Moved(fee=out)
-                case _:
-                    own += Moved(gone=out)
+            entries = [each for each in journal.entries if each.code == custody and each.asset == payout.payout_asset]
+            out = -sum(each.units for each in entries)
+            if journal.category == SETTLE:
+                settled += Moved(gone=out)
+            elif journal.category == SETTLE_FEE:
+                settled += Moved(fee=out)
+            else:
+                own += out
         cursor = page.cursor
         if cursor is None:
             return own, settled

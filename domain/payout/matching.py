@@ -58,8 +58,8 @@ class Facts:
     """Of the payout, for the words."""
     currency: str
     row: Moved
-    books: Moved
-    """Without what settled a difference with the statement."""
+    books: int
+    """Fees and all, without what settled a difference with the statement."""
     settled: Moved
     """What people booked for that."""
     told: Moved
@@ -122,10 +122,11 @@ def judge(facts: Facts, *, now: datetime, grace: timedelta, under_way: timedelta
 
 
 def _books(facts: Facts) -> list[Finding]:
-    units = facts.books.total - facts.row.total  # the books are to become what the row says
-    if not units:
+    row, books = facts.row.total, facts.books
+    if row == books:
         return []
-    return [Finding(BOOKS, _said(facts.row, facts), _said(facts.books, facts), units)]
+    expected, found = (f"{units} {facts.currency} gone, fee and all" for units in (row, books))
+    return [Finding(BOOKS, expected, found, books - row)]  # the books are to become what the row says
 
 
 def _differences(facts: Facts, ours: Moved) -> list[Finding]:

@@ -15,6 +15,7 @@ from domain.payout import service, statements
 from domain.payout.matching import AMOUNT, BALANCE, BOOKS, FEE, MISSING, STATE, UNKNOWN, Waiting
 from domain.payout.statement_models import PayoutStatement
 from domain.payout.states import PayoutState
+from providers.payout.base import Refusal
 from tests.integration.payout_sending.desk import SHOP
 from tests.integration.payout_statements.counter import UNITS, WINDOW, Counter
 from tests.support.payouts.base import refusing
@@ -164,10 +165,25 @@ def test_what_stays_under_way_for_too_long_is_a_break_until_it_ends(counter: Cou
     counter.later(days=2)
     counter.reconcile()
     assert counter.kinds() == [STATE]
+    counter.later(days=60)  # the line's time is long past, and the break is open
     counter.double.pay(counter.reference(payout_id))
     counter.look(payout_id)
     counter.match()
     assert counter.kinds() == []
+
+
+def test_what_was_paid_beside_agrees_but_for_its_fee(counter: Counter) -> None:
+    payout_id = counter.out()
+    counter.double.fail(counter.reference(payout_id), Refusal.PROVIDER)
+    counter.look(payout_id)
+    with transaction() as session:
+        service.cancel(session, payout_id, actor="person:ada", reason="it isn't wanted any more")
+    counter.double.pay(counter.reference(payout_id))
+    counter.look(payout_id)
+    assert counter.kinds() == ["payout.paid_twice", "payout.sent_twice"]
+    counter.later(seconds=5)
+    counter.reconcile()
+    assert counter.kinds() == ["payout.paid_twice", "payout.sent_twice", FEE]
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -205,6 +221,9 @@ def test_what_a_person_explained_stays_explained_until_it_changes(counter: Count
     rows[0]["debit"] += 1
     counter.reconcile()
     assert [(each.kind, each.found) for each in counter.open()] == [(FEE, "594 iso4217:INR")]
+    rows[0]["debit"] += 1
+    assert counter.reconcile(work=False).waiting == {Waiting.ASKED: 1}
+    assert counter.kinds() == [FEE]  # that it is asked again ends nothing
 
 
 def test_a_break_is_settled_once(counter: Counter) -> None:
@@ -231,6 +250,12 @@ def test_a_break_is_settled_once(counter: Counter) -> None:
     assert counter.balance("house:payout_fees", counter.double.currency) == 590 + 3
     assert "settled" in counter.events(counter.payouts[0])
     assert counter.match().agreed == 1
+    for _ in range(2):  # the same once more is another, though it says the same
+        counter.book("suspense:payouts", counter.custody, 11, subject=f"payout:{counter.payouts[0]}")
+        counter.match()
+        assert counter.kinds() == [BOOKS]
+        counter.settle(counter.open()[0])
+        assert counter.match().agreed == 1
 
 
 def test_a_withdrawn_line_counts_no_more_and_one_that_comes_back_does(counter: Counter) -> None:

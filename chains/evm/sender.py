@@ -149,17 +149,21 @@ class EvmSender:
         sender, nonce = _shared(versions)
         ours = frozenset(version.chain_tx for version in versions)
         depth = self._chain.reorg_depth
-        block = self._places.of(sender, nonce, but=ours)
+
+        def shown(block: int) -> bool:
+            return self._nodes.proven(
+                lambda endpoint: taken.foreign(endpoint, sender, nonce, block=block, ours=ours, reorg_depth=depth)
+            )
+
+        told = self._places.of(sender, nonce)
+        if told is not None and shown(told):
+            return True
         try:
-            if block is None:
-                block = self._nodes.first(lambda endpoint: taken.block_of(endpoint, sender, nonce, reorg_depth=depth))
+            block = self._nodes.first(lambda endpoint: taken.block_of(endpoint, sender, nonce, reorg_depth=depth))
         except RefusedError as refusal:
             log.warning("a nonce is used, and no node can tell by what", chain=self.id, error=str(refusal))
-        if block is None:
             return False
-        return self._nodes.proven(
-            lambda endpoint: taken.foreign(endpoint, sender, nonce, block=block, ours=ours, reorg_depth=depth)
-        )
+        return block is not None and block != told and shown(block)
 
     def balance(self, wallet: str, asset: str) -> int:
         if asset not in self._contracts:

@@ -35,7 +35,7 @@ class Places:
     """Where transactions of ours have used up nonces, as nodes told lately. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, int], tuple[str, int]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._lock = threading.Lock()
 
     def keep(self, id_: str, raw: object) -> None:
@@ -47,15 +47,14 @@ class Places:
             return
         used = parse.address(tx.get("from")), parse.quantity(tx.get("nonce"))
         with self._lock:
-            self._known[used] = id_, parse.number_of(tx.get("blockNumber"))
+            self._known[used] = parse.number_of(tx.get("blockNumber"))
             self._known.move_to_end(used)
             if len(self._known) > PLACES_MAX:
                 self._known.popitem(last=False)
 
-    def of(self, sender: str, nonce: int, *, but: Collection[str]) -> int | None:
-        """The block in which another transaction than these was told to be."""
-        id_, block = self._known.get((sender, nonce), (None, None))
-        return None if id_ in but else block
+    def of(self, sender: str, nonce: int) -> int | None:
+        """The block that was told. Perhaps it is another by now."""
+        return self._known.get((sender, nonce))
 
 
 def final_number(endpoint: EvmEndpoint, reorg_depth: int) -> int:

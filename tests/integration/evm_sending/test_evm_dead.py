@@ -154,3 +154,17 @@ class TestDead:
             assert sender.dead([paying])
             assert not sender.dead([cancel]) and not sender.dead([paying, cancel])
             assert not sender_of(full.url).dead([paying])  # a process that was not told where to look
+
+    def test_a_place_that_a_reorg_has_moved_is_searched_anew(
+        self, chain: DevChain, sender: EvmSender, wallet: Wallet
+    ) -> None:
+        version = wallet.first(sender, wallet.order(chain.new_account(), 600))
+        with chain.no_mining():
+            sender.broadcast(version)
+            chain.mine()
+            assert sender.costs([version.chain_tx])
+            chain.reorg(1)
+            chain.mine()
+            wallet.elsewhere(chain, 0)
+            chain.mine(FINAL_AFTER + 1)
+        assert sender.dead([version])

@@ -11,6 +11,7 @@ from chains.errors import MalformedError, RefusedError
 from chains.fields import U64_MAX, Json, listing, mapping
 from chains.http import HttpEndpoint
 from chains.nodes import Nodes
+from chains.proven import Proven
 from chains.sending import Broadcast, Order, OrderRefusedError, Reception, Terms, Version, together
 from chains.solana import accounts, parse, payments, refusals
 from chains.solana.fields import u64
@@ -50,6 +51,7 @@ class SolanaSender:
             HttpEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
         ]
         self._nodes = Nodes(chain, endpoints, verify=partial(verify, chain.id))
+        self._proven = Proven()
 
     def terms(self, order: Order, *, reserved: Collection[str]) -> Terms:  # noqa: ARG002  # nothing is used up
         if order.chain != self.id or order.asset not in self._assets or not 0 < order.units <= U64_MAX:
@@ -100,10 +102,19 @@ class SolanaSender:
 
     def dead(self, versions: Sequence[Version]) -> bool:
         """By reading every block that could have taken it: proofs.py."""
-        return all(self._nodes.proven(partial(_is_dead, version)) for version in versions)
+        return all(self._nodes.proven(partial(self._is_dead, version)) for version in versions)
+
+    def _is_dead(self, version: Version, endpoint: HttpEndpoint) -> bool | None:
+        slot = payments.plan_of(version.terms.fields).slot
+        tx = VersionedTransaction.from_bytes(bytes.fromhex(version.raw))
+        named = str(tx.message.recent_blockhash)
+        prove = partial(is_dead, endpoint, version.chain_tx, blockhash=named, slot=slot)
+        return self._proven.by(endpoint, version.chain_tx, prove)
 
     def balance(self, wallet: str, asset: str) -> int:
         """As of the newest confirmed block."""
+        if asset not in self._assets:
+            raise OrderRefusedError("order", f"{asset} is not paid on {self.id}")
         mint = None if asset == self.coin else asset.partition(":")[2].partition(":")[2]
 
         def read(endpoint: HttpEndpoint) -> int:
@@ -116,12 +127,6 @@ class SolanaSender:
             return held.units if held is not None else 0
 
         return self._nodes.first(read)
-
-
-def _is_dead(version: Version, endpoint: HttpEndpoint) -> bool | None:
-    plan = payments.plan_of(version.terms.fields)
-    tx = VersionedTransaction.from_bytes(bytes.fromhex(version.raw))
-    return is_dead(endpoint, version.chain_tx, blockhash=str(tx.message.recent_blockhash), slot=plan.slot)
 
 
 def _cost(id_: str, raw: Json) -> int:

@@ -7,6 +7,7 @@ from chains.endpoint import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from chains.errors import MalformedError
 from chains.fields import whole
 from chains.nodes import Nodes
+from chains.proven import Proven
 from chains.sending import Broadcast, Order, OrderRefusedError, Reception, Terms, Version, together
 from chains.tron.formats import parse_chain_tx
 from chains.tron.payments import check_recipient, plan_of, units_max
@@ -51,6 +52,7 @@ class TronSender:
             TronEndpoint(node, connect_timeout=connect_timeout, read_timeout=read_timeout) for node in chain.nodes
         ]
         self._nodes = Nodes(chain, endpoints, verify=partial(verify, chain.id))
+        self._proven = Proven()
 
     def terms(self, order: Order, *, reserved: Collection[str]) -> Terms:  # noqa: ARG002  # nothing is used up
         paid = order.chain == self.id and (order.asset == self.coin or order.asset in self._tokens)
@@ -86,7 +88,11 @@ class TronSender:
 
     def dead(self, versions: Sequence[Version]) -> bool:
         """By reading every block that could have taken it: proofs.py."""
-        return all(self._nodes.proven(partial(_is_dead, version)) for version in versions)
+        return all(self._nodes.proven(partial(self._is_dead, version)) for version in versions)
+
+    def _is_dead(self, version: Version, endpoint: TronEndpoint) -> bool | None:
+        prove = partial(is_dead, endpoint, version.chain_tx, plan_of(version.terms))
+        return self._proven.by(endpoint, version.chain_tx, prove)
 
     def balance(self, wallet: str, asset: str) -> int:
         """As of the newest block."""
@@ -98,10 +104,6 @@ class TronSender:
             return coins(endpoint.account(wallet)) if token is None else token_units(endpoint, token, wallet)
 
         return self._nodes.first(read)
-
-
-def _is_dead(version: Version, endpoint: TronEndpoint) -> bool | None:
-    return is_dead(endpoint, version.chain_tx, plan_of(version.terms))
 
 
 def _given(endpoint: TronEndpoint, version: Version) -> Broadcast:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -351,10 +352,13 @@ class TestNodesThatProveNothing:
             assert not desk.sender(desk.dev.url, second).dead([version])
             assert desk.sender(desk.dev.url, desk.dev.url.replace("127.0.0.1", "localhost")).dead([version])
 
-    def test_one_host_of_two_is_not_enough(self, desk: Desk) -> None:
+    def test_one_host_of_two_is_not_enough_and_is_not_read_again_for_the_other(self, desk: Desk) -> None:
         version = desk.version(desk.order(desk.dev.new_address(), 5))
         to_the_end(desk, version)
-        assert not desk.sender(desk.dev.url, "http://localhost:1").dead([version])
+        with proxy(desk.dev.url) as node:
+            sender = desk.sender(node.url, "http://localhost:1")
+            assert [sender.dead([version]) for _ in range(2)] == [False, False]
+        assert node.methods.count("getBlocksWithLimit") == 1
         assert desk.sender(desk.dev.url, desk.dev.url + "/again").dead([version])
 
     def test_a_hash_that_the_bank_still_knows_or_that_is_another_blocks(self, desk: Desk) -> None:
@@ -373,6 +377,49 @@ def hide(call: Any, answer: Any, code: int) -> Any:
     if call["method"] == "getSignatureStatuses":
         return answer | {"result": answer["result"] | {"value": [None]}}
     return {"jsonrpc": "2.0", "id": answer["id"], "error": {"code": code, "message": "not kept"}}
+
+
+GARBAGE: list[Any] = [None, -1, 2**70, "x", [], {}, [[]], {"value": None}, {"value": [None]}, True]
+
+
+def test_garbage_is_a_failure_of_the_node(desk: Desk) -> None:
+    """In place of any one answer. What may be so (no account, no such transaction, no bid) is believed."""
+    order = desk.order(str(Keypair().pubkey()), 5, desk.coin)
+    version, never = desk.sent(order), desk.version(replace(order, reference="never"))
+    settled(desk.dev)
+    to_the_end(desk, never)
+    waiting = desk.version(replace(order, reference="waiting"))
+    asks: dict[str, Callable[[SolanaSender], Any]] = {
+        "terms": lambda sender: sender.terms(order, reserved=()),
+        "broadcast": lambda sender: sender.broadcast(waiting),
+        "costs": lambda sender: sender.costs([version.chain_tx]),
+        "balance": lambda sender: sender.balance(WALLET, order.asset),
+        "dead": lambda sender: sender.dead([never]),
+    }
+    believed = {
+        ("costs", "getTransaction", "None"),
+        ("terms", "getRecentPrioritizationFees", "[]"),
+        ("dead", "getSignatureStatuses", "{'value': [None]}"),
+    }
+    at: dict[str, Any] = {"method": "", "garbage": None}
+
+    def change(body: Any, answers: Any) -> Any:
+        return changing(at["method"], lambda _: at["garbage"])(body, answers)
+
+    with proxy(desk.dev.url, change) as node:
+        for name, ask in asks.items():
+            at["method"] = ""
+            seen, sender = len(node.bodies), desk.sender(node.url)
+            ask(sender)
+            methods = {call["method"] for body in node.bodies[seen:] for call in body} - {"getGenesisHash"}
+            for at["method"] in sorted(methods):
+                for at["garbage"] in GARBAGE:
+                    if (name, at["method"], repr(at["garbage"])) in believed:
+                        continue
+                    told: Any = None
+                    with suppress(TransientError):
+                        told = ask(desk.sender(node.url) if name == "dead" else sender)
+                    assert told is None or told is False, (name, at, told)
 
 
 def test_the_price_follows_the_network_within_bounds(desk: Desk) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -358,6 +358,53 @@ class TestNodesThatProveNothing:
         terms = replace(ended.terms, fields=dict(ended.terms.fields) | {"block_hash": other})
         with pytest.raises(TransientError, match="another id"):
             desk.sender.dead([replace(ended, terms=terms)])
+
+
+GARBAGE: list[Any] = [
+    None,
+    -1,
+    "x",
+    [],
+    {"result": 1},
+    {"result": {}},
+    {"block": [{}]},
+    {"chainParameter": [{"key": 1}]},
+    True,
+]
+
+
+def test_garbage_is_a_failure_of_the_node(desk: Desk) -> None:
+    """In place of any one answer. What is absent (an account, an info) is believed where it may be so."""
+    asked = order(desk.known(tokens=1), 5, TOKEN_ASSET)
+    version, never = desk.sent(asked), desk.version(replace(asked, reference="never"))
+    desk.settle()
+    desk.pass_end(never)
+    waiting = desk.version(replace(asked, reference="waiting"))
+    asks: dict[str, Callable[[TronSender], Any]] = {
+        "terms": lambda sender: sender.terms(asked, reserved=()),
+        "broadcast": lambda sender: sender.broadcast(waiting),
+        "costs": lambda sender: sender.costs([version.chain_tx]),
+        "balance": lambda sender: sender.balance(WALLET, TOKEN_ASSET),
+        "dead": lambda sender: sender.dead([never]),
+    }
+    at: dict[str, Any] = {"method": "", "garbage": None}
+
+    def change(path: str, _params: dict[str, Any], answer: Any) -> Any:
+        return at["garbage"] if path.endswith("/" + at["method"]) else answer
+
+    desk.node.change = change
+    for name, ask in asks.items():
+        at["method"] = "none of them"
+        desk.node.paths.clear()
+        sender = sender_of(desk.node.url)
+        ask(sender)
+        methods = {path.rpartition("/")[2] for path in desk.node.paths} - {"getblockbynum"}
+        for at["method"] in sorted(methods):
+            for at["garbage"] in GARBAGE:
+                told: Any = None
+                with suppress(TransientError, OrderRefusedError):
+                    told = ask(sender_of(desk.node.url) if name == "dead" else sender)
+                assert told is None or told is False, (name, at, told)
 
 
 def _header(desk: Desk, number: int) -> dict[str, Any]:

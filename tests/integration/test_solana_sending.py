@@ -379,7 +379,7 @@ def hide(call: Any, answer: Any, code: int) -> Any:
     return {"jsonrpc": "2.0", "id": answer["id"], "error": {"code": code, "message": "not kept"}}
 
 
-GARBAGE: list[Any] = [None, -1, 2**70, "x", [], {}, [[]], {"value": None}, {"value": [None]}, True]
+GARBAGE: list[Any] = [None, -1, {}, [[]], {"value": None}, {"value": [None]}]
 
 
 def test_garbage_is_a_failure_of_the_node(desk: Desk) -> None:

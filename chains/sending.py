@@ -122,7 +122,9 @@ class ChainSender(Protocol):
         """
 
     def cancelling(self, order: Order, versions: Sequence[Version]) -> Terms | None:
-        """Of a version that outbids all of these and pays nobody. None: the chain knows no such thing."""
+        """Of a version that outbids all of these and pays nobody. None: the chain knows no such
+        thing, or one is out that pays enough. Raises OrderRefusedError.
+        """
 
     def broadcast(self, version: Version) -> Broadcast:
         """Give it to the nodes; to all that answer, so that the loss of one is none of it."""

@@ -24,6 +24,7 @@ WHY_MAX = 300
 _FORBIDDEN = 403
 _BUGS = frozenset({400, 409, 413, 422})
 _CODE = re.compile(r"[a-z_]{1,40}")
+_TOKEN = re.compile(r"[!-~]+")
 _CHAIN_TX = re.compile(r"[0-9A-Za-z]{1,128}")
 _RAW = re.compile(r"(?:[0-9a-f]{2})+")
 
@@ -32,7 +33,9 @@ class SignerClient:
     """A `chains.signing.Signer`. Safe to use from several threads, not to be taken along into a forked process."""
 
     def __init__(self, url: str, token: str) -> None:
-        """Raises PermanentError: `url` is no address."""
+        """Raises PermanentError: `url` is no address, or `token` nothing that a header can hold."""
+        if not _TOKEN.fullmatch(token):
+            raise PermanentError("the signer's token is empty, or has other signs than ASCII's")
         self._http = HttpClient(url, headers={"Authorization": f"Bearer {token}"})
 
     def sign(self, order: Order, number: int, terms: Terms) -> Version:

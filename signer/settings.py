@@ -1,20 +1,29 @@
 """The signer's own settings. Whoever asks it knows two of them, SIGNER_URL and SIGNER_TOKEN, by settings of its own."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from signer import keys
 from signer.errors import BootError
 
+_TOKEN = re.compile(r"[!-~]{32,512}")
+
+
+def _token(given: SecretStr) -> SecretStr:
+    if not _TOKEN.fullmatch(given.get_secret_value()):
+        raise ValueError("a token is 32 characters or more, of ASCII and without blanks")
+    return given
+
 
 class SignerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SIGNER_", frozen=True, hide_input_in_errors=True)
 
-    token: Annotated[SecretStr, Field(min_length=32)] | None = None
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = None
     """What whoever asks must know. Without it the signer doesn't start."""
     host: str = "127.0.0.1"
     """Where it listens. It speaks plain HTTP."""

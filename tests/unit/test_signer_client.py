@@ -128,6 +128,16 @@ def test_a_signer_that_is_away_or_breaks_off_is_asked_again(double: tuple[Double
 
 
 @pytest.mark.parametrize(
+    ("url", "token"),
+    [("nowhere", "t"), ("ftp://a", "t"), ("http://a", ""), ("http://a", "tökén"), ("http://a", "t\n")],
+)
+def test_a_signer_that_can_t_be_asked_is_told_at_once_and_without_its_token(url: str, token: str) -> None:
+    with pytest.raises(PermanentError) as caught:
+        SignerClient(url, token)
+    assert "ö" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("status", "content"),
     [
         (200, {"wallets": {}}),

@@ -133,6 +133,7 @@ def termed(**changed: Any) -> Callable[[Order, Terms], tuple[Order, Terms]]:
     [
         ordered(wallet="0x3535353535353535353535353535353535353535"),
         ordered(wallet=WALLET.lower()),
+        lambda order, terms: (replace(order, wallet=order.to), replace(terms, inputs=(f"{order.to}/9",))),
         ordered(chain="eip155:01"),
         ordered(asset="eip155:10/slip44:60"),
         ordered(asset=f"{CHAIN}/erc721:{TOKEN}"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -199,6 +200,18 @@ def test_commands_make_import_and_show_keys_and_never_print_one(
         assert (rows["hot"]["address"], rows["hot"]["wallet"]) == (WALLET, "main")
     finally:
         settings.reload()
+
+
+@pytest.mark.parametrize("token", [None, "", "x" * 31, "ö" * 32, "x" * 20 + " " + "x" * 20])
+def test_there_is_no_signer_without_a_good_token(monkeypatch: pytest.MonkeyPatch, token: str | None) -> None:
+    monkeypatch.delenv("SIGNER_TOKEN", raising=False)
+    if token is not None:
+        monkeypatch.setenv("SIGNER_TOKEN", token)
+    with pytest.raises((BootError, ValidationError)) as caught:
+        settings.SignerSettings().reveal_token()
+    assert not token or token not in str(caught.value)
+    monkeypatch.setenv("SIGNER_TOKEN", "x" * 32)
+    assert settings.SignerSettings().reveal_token() == "x" * 32
 
 
 def test_what_is_not_listed_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ CHAIN = "eip155:31337"
 COIN, TOKEN = f"{CHAIN}/slip44:60", f"{CHAIN}/erc20:0xdac17f958d2ee523a2206206994597c13d831ec7"
 SECRET = bytes.fromhex("46" * 32)
 WALLET = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"
-POLICY: dict[str, Any] = {CHAIN: {"assets": {COIN: (100, 500)}, "secret": SECRET}}
+POLICY: dict[str, Any] = {CHAIN: {"assets": {COIN: (100, 10_000), TOKEN: (100, 500)}, "secret": SECRET}}
 DOOMED = ("-m", "tests.support.doomed_signer")
 
 
@@ -57,7 +57,7 @@ def test_it_signs_what_its_policy_allows_and_says_why_not(signer: RunningSigner)
     assert client.sign(order("a"), 1, terms(0)) == version and version.terms == terms(0)
     for refused, code in (
         (order("b", units=101), "each_max"),
-        (order("b", asset=TOKEN), "asset"),
+        (order("b", asset=f"{CHAIN}/erc20:0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"), "asset"),
         (order("b", wallet="0x3535353535353535353535353535353535353535"), "wallet"),
         (order("b", chain="eip155:1"), "wallet"),
     ):
@@ -136,13 +136,13 @@ def test_its_log_tells_what_was_signed_and_no_secret(signer: RunningSigner) -> N
     assert [each for each in (SECRET.hex(), signer.token, "a passphrase of tests") if each in text] == []
 
 
-def test_requests_at_once_of_two_signers_on_one_journal_keep_a_day_s_limit(tmp_path: Path) -> None:
-    with running_signer(tmp_path, POLICY) as one, running_signer(tmp_path, POLICY) as other:
-        clients = [one.client(), other.client()]
+def test_requests_at_once_of_two_signers_on_one_journal_keep_a_day_s_limit(signer: RunningSigner) -> None:
+    with running_signer(signer.log.parent, POLICY) as other:
+        clients = [signer.client(), other.client()]
 
         def ask(number: int) -> str:
             try:
-                clients[number % 2].sign(order(f"race-{number}"), 1, terms(number))
+                clients[number % 2].sign(order(f"race-{number}", asset=TOKEN), 1, terms(1_000 + number))
             except SigningRefusedError as error:
                 return error.code
             return "signed"

@@ -209,12 +209,7 @@ class BitcoinSender:
         if not txs:
             return False
         since = min(written(each.terms).block for each in versions)
-        pay = {
-            (bytes(out.script_pub_key.script), out.value)
-            for each in versions
-            if not each.terms.cancels
-            for out in txs[each.chain_tx].vout[:1]
-        }
+        pay = {(bytes(tx.vout[0].script_pub_key.script), tx.vout[0].value) for tx in txs.values()}
         return self._nodes.proven(
             lambda endpoint: self._reading(endpoint).dead(txs, since=since, depth=self._depth, pay=pay)
         )

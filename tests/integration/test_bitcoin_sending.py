@@ -95,24 +95,29 @@ def test_one_that_waits_too_long_is_outbid_and_one_is_mined(
 
 
 def test_more_inputs_pay_for_it_only_if_the_others_are_told(
-    make_sender: MakeSender, sender: BitcoinSender, wallet: Wallet, regtest: RegtestChain
+    make_sender: MakeSender, wallet: Wallet, regtest: RegtestChain
 ) -> None:
-    wallet.fund(UNITS + 2_000, UNITS // 10, UNITS // 20)
+    wallet.fund(UNITS + 2_300, UNITS // 10, UNITS // 20)
     order = wallet.order()
-    first = wallet.first(sender, order)
-    took(sender, first)
     with asking(regtest, 0.0002) as (node,):
-        dearer = make_sender(node.url)
-        assert dearer.raised(order, [first]) is None
-        terms = dearer.raised(order, [first], reserved=wallet.reserved)
+        sender = make_sender(node.url)
+        first = wallet.first(sender, order)
+        took(sender, first)
+        assert sender.raised(order, [first]) is None
+        terms = sender.raised(order, [first], reserved=wallet.reserved)
         assert terms is not None and terms.inputs[:1] == first.terms.inputs and len(terms.inputs) == 2
-        other = dearer.raised(order, [first], reserved={*wallet.reserved, terms.inputs[1]})
+        other = sender.raised(order, [first], reserved={*wallet.reserved, terms.inputs[1]})
         assert other is not None and len(other.inputs) == 2 and other.inputs[1] != terms.inputs[1]
+        regtest.drop(first.chain_tx)  # its own input is free again, by what the node says
+        assert sender.raised(order, [first], reserved=()) == terms
+        took(sender, first)
         second = wallet.sign(order, terms, 2)
-        took(dearer, second)
-        third = wallet.sign(order, dearer.raised(order, [first, second], reserved=wallet.reserved), 3)
+        took(sender, second)
+        before, after = (Tx.parse(bytes.fromhex(each.raw)).vsize for each in (first, second))
+        assert fee(second) * before > fee(first) * after, "it is larger, and still has the better rate"
+        third = wallet.sign(order, sender.raised(order, [first, second], reserved=wallet.reserved), 3)
         assert set(third.terms.inputs) >= set(second.terms.inputs)
-        took(dearer, third)
+        took(sender, third)
     assert regtest.waiting == [third.chain_tx]
 
 

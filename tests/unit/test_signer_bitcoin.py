@@ -152,6 +152,10 @@ def test_dust_limits_are_bitcoin_core_s(to: str, least: int) -> None:
         SIGNER.build(SECRET, replace(ORDER, to=to, units=least - 1), terms(made, [9_000], 1_001 - least))
 
 
+def test_a_fee_is_rounded_up() -> None:
+    assert [fee_of(1_000, 141), fee_of(1_001, 141), fee_of(1, 1)] == [141, 142, 1]
+
+
 # --- what is not -----------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +183,10 @@ def with_fields(**fields: object) -> Terms:
 
 
 UNFIT = {
-    "another's wallet": (replace(ORDER, wallet=PAYEES[2]), FITS),
+    "another's wallet": (
+        replace(ORDER, wallet=PAYEES[2]),
+        terms(parent(1_200_000, script=formats.script_of(CHAIN, PAYEES[2])), [], 200_000),
+    ),
     "another network": (replace(ORDER, chain=MAIN, asset=f"{MAIN}/slip44:0"), FITS),
     "no Bitcoin": (replace(ORDER, chain="eip155:1"), FITS),
     "a token": (replace(ORDER, asset=f"{CHAIN}/erc20:0x00"), FITS),
@@ -195,7 +202,7 @@ UNFIT = {
     "a payment that cancels": (ORDER, replace(FITS, cancels=True)),
     "cancels to nobody": (ORDER, terms(parent(700_000), [], 700_000, cancels=True)),
     "inputs of nobody": (ORDER, replace(FITS, inputs=())),
-    "an input twice": (ORDER, replace(FITS, inputs=FITS.inputs[:1] * 2)),
+    "an input twice": (ORDER, replace(FITS, inputs=FITS.inputs[:1] * 2, fee_max=210_000)),
     "an input that isn't there": (ORDER, replace(FITS, inputs=(FITS.inputs[0], FITS.inputs[0][:-1] + "7"))),
     "an input in capitals": (ORDER, replace(FITS, inputs=tuple(each.upper() for each in FITS.inputs))),
     "dust as change": (replace(ORDER, units=1_189_707), terms(parent(700_000, 500_000), [293], 10_000)),
@@ -205,6 +212,7 @@ UNFIT = {
     "too many outputs": (ORDER, terms(parent(700_000, 500_000), [10_000] * 19, 10_000)),
     "more than there will ever be": (ORDER, terms(parent(22 * 10**14, 1_000_000), [21 * 10**14], 10**14)),
     "an output to another": (ORDER, terms(parent(1_200_000, script=formats.script_of(CHAIN, PAYEES[2])), [], 200_000)),
+    "too many inputs": (ORDER, terms(parent(*[10_000] * 201), [], 1_010_000)),
     "another field": (ORDER, with_fields(units=["700000", "500000"])),
     "a field too few": (ORDER, replace(FITS, fields={"change": ["190000"], "block": "1"})),
     "parents that are none": (ORDER, with_fields(parents=["00"])),

@@ -16,6 +16,8 @@ from signer.policy import Policy, WalletPolicy
 SignerOf = Callable[[str], ChainSigner]
 Clock = Callable[[], float]
 
+NAMES_ITS_CHAIN = frozenset({"eip155"})
+
 
 class LateError(Exception):
     """Nothing was signed for this request."""
@@ -35,7 +37,7 @@ class Wallet:
 
 def wallets(policy: Policy, keys: Mapping[str, Key], signer_of: SignerOf = registry.of) -> dict[str, Wallet]:
     """By chain. Raises BootError if a key is missing, or made for another kind of chain."""
-    found = {}
+    found: dict[str, Wallet] = {}
     for name, each in policy.wallets.items():
         key, namespace = keys.get(each.key), registry.namespace_of(each.chain)
         if key is None:
@@ -47,8 +49,21 @@ def wallets(policy: Policy, keys: Mapping[str, Key], signer_of: SignerOf = regis
             address = signer.address(each.chain, key.secret)
         except UnfitError as error:
             raise BootError(f"the wallet {name!r}: {error}") from None
+        _check_alone(name, each.chain, key.secret, found)
         found[each.chain] = Wallet(address, each, signer, key.secret)
     return found
+
+
+def _check_alone(name: str, chain: str, secret: bytes, others: Mapping[str, Wallet]) -> None:
+    """Only where a signature names its chain (EIP-155) may a key be used on several of a kind.
+
+    Elsewhere what was signed for a test network is as good on the main one, if its block or its inputs are: then the
+    limits of one would be the limits of the other.
+    """
+    namespace = registry.namespace_of(chain)
+    for other, wallet in others.items():
+        if namespace not in NAMES_ITS_CHAIN and registry.namespace_of(other) == namespace and wallet.secret == secret:
+            raise BootError(f"the wallet {name!r}: its key is that of {other}, and what is signed there is good here")
 
 
 class Desk:

@@ -166,6 +166,33 @@ def test_a_wallet_without_its_key_or_with_one_of_another_kind_stops_the_start(tm
             signing.wallets(rules, found)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "fits"),
+    [
+        ("eip155:1", "eip155:10", True),
+        ("bip122:000000000019d6689c085ae165831e93", "bip122:0f9188f13cb7b2c71f2a335e3a4fc328", False),
+        ("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", False),
+        ("tron:728126428", "tron:2494104990", False),
+    ],
+)
+def test_a_key_is_for_one_network_where_signatures_don_t_name_theirs(
+    tmp_path: Path, first: str, second: str, fits: bool
+) -> None:
+    def wallet(name: str, chain: str) -> str:
+        return POLICY.replace("main", name).replace("eip155:1", chain).replace('"hot"', f'"{name}"')
+
+    rules = policy.read(written(tmp_path, wallet("one", first) + wallet("two", second)))
+    namespace = first.partition(":")[0]
+    alike = {name: keys.Key(namespace, SECRET) for name in ("one", "two")}
+    if fits:
+        assert signing.wallets(rules, alike).keys() == {first, second}
+    else:
+        with pytest.raises(BootError, match="good here"):
+            signing.wallets(rules, alike)
+    own = alike | {"two": keys.Key(namespace, b"\x01" * 32)}
+    assert signing.wallets(rules, own).keys() == {first, second}
+
+
 def test_commands_make_import_and_show_keys_and_never_print_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def edit(
     _apply(payout, change, taken)
     if (after := _told(payout)) == before:
         raise InvalidRequestError("that would change nothing: give units, narration or beneficiary_id")
+    creating.need_able(session, payout)
     _revise(payout)
     changed = {name: [before[name], after[name]] for name in after if before[name] != after[name]}
     history.move(session, payout, "edit", now=now, actor=who, reason=why, revision=payout.revision, changed=changed)

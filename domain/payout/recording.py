@@ -12,8 +12,9 @@ from uuid import UUID
 import structlog
 from sqlalchemy.orm import Session
 
-from core import clock
+from core import clock, jobs
 from core.errors import InvariantError, NotFoundError
+from core.jobs import NewJob
 from domain.payout import books, limits, pace, queries, sending_queries
 from domain.payout.history import ACTOR, move, note
 from domain.payout.models import Payout, PayoutAttempt
@@ -37,6 +38,7 @@ AMOUNT, REFERENCE, REFUSED, SENT_TWICE, FLAPS = (
 )
 """Kinds of breaks."""
 WHY_LENGTH_MAX = 200
+REFUSE_BENEFICIARY = "payout.refuse_beneficiary"
 
 
 def record(session: Session, attempt_id: UUID, told: Remittance, *, asked_at: datetime, source: str) -> Payout:
@@ -124,7 +126,7 @@ def _pending(session: Session, payout: Payout, attempt: PayoutAttempt, *, now: d
     # Paid, then pending: the books stay as they are until it has failed.
     if _is_ours_now(session, payout, attempt, now=now) and PAYOUT.can(payout.current, "accept"):
         if payout.begun_journal_id is None:
-            books.retake(session, payout, now=now)
+            _retake(session, payout, now=now)
         payout.provider, payout.provider_ref = attempt.provider, attempt.provider_ref
         move(session, payout, "accept", now=now, actor=_by(attempt), source=source)
 
@@ -137,11 +139,17 @@ def _paid(session: Session, payout: Payout, attempt: PayoutAttempt, *, now: date
         payout.provider_ref = payout.provider_ref or attempt.provider_ref
         return
     if payout.begun_journal_id is None:
-        books.retake(session, payout, now=now)
+        _retake(session, payout, now=now)
     payout.provider, payout.provider_ref = attempt.provider, attempt.provider_ref
     payout.failure = None
     books.pay(session, payout, attempt.provider)
     move(session, payout, "pay", now=now, actor=_by(attempt), source=source)
+
+
+def _retake(session: Session, payout: Payout, *, now: datetime) -> None:
+    """It was given up, and left all the same: its money is taken again, and the limits count it again."""
+    books.retake(session, payout, now=now)
+    limits.recount(session, payout, now=now)
 
 
 def _not_paid(
@@ -182,12 +190,29 @@ def turned_down(
         books.give_back(session, payout, now=now)
         limits.release_usage(session, payout)
         move(session, payout, "return" if came_back else "fail", now=now, actor=by, **said)
+        if refusal is Refusal.DESTINATION:
+            _tell_book(session, payout, attempt)
         return
     # Our adapter or our contract is wrong, or nobody says what is: neither another try nor an end follows from that.
     move(session, payout, "refuse", now=now, actor=by, **said)
     move(session, payout, "freeze", now=now, actor=ACTOR, reason="a provider doesn't understand what we ask of it")
     books.difference(session, payout, REFUSED, expected="sent", found=f"{attempt.provider}: {attempt.why or '-'}")
     log.error("payout.refused", payout_id=str(payout.id), provider=attempt.provider, why=attempt.why)
+
+
+def _tell_book(session: Session, payout: Payout, attempt: PayoutAttempt) -> None:
+    """What no provider can pay isn't asked for again: its entry is refused, and with it what waits for it."""
+    args = {"beneficiary_id": str(payout.beneficiary_id), "provider": attempt.provider, "why": attempt.why}
+    jobs.submit(
+        session,
+        NewJob(
+            REFUSE_BENEFICIARY,
+            args,
+            tenant=payout.tenant,
+            subject=payout.subject,
+            correlation_id=payout.correlation_id,
+        ),
+    )
 
 
 # --- whose it is --------------------------------------------------------------------------------------------------

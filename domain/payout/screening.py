@@ -7,9 +7,9 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from core import jobs
+from core import clock, jobs
 from core.jobs import NewJob
-from domain.payout import limits, rules, screening_queries
+from domain.payout import limits, pace, rules, screening_queries
 from domain.payout.content import content_hash
 from domain.payout.errors import PayoutRefusedError
 from domain.payout.history import ACTOR, move
@@ -74,8 +74,12 @@ def look_again(session: Session, payout: Payout, *, frozen_at: datetime, now: da
 
 
 def submit(session: Session, payout: Payout) -> None:
-    """The job that sends an approved payout. One that is paid by hand needs none."""
+    """The job that sends an approved payout, and the time at which the poll does if that job is dead by then.
+
+    One that is paid by hand needs none.
+    """
     if not payout.by_hand:
+        payout.next_look_at = clock.now() + pace.SLOWEST
         jobs.submit(
             session,
             NewJob(

@@ -218,6 +218,17 @@ def test_what_can_not_be_edited(book: Book) -> None:
     with pytest.raises(ConflictError, match="is frozen"):
         edit(payout, Edit(units=5), book)
     sent = waiting(needed=0)
+    wanted = waiting(provider_wanted="acme")
+    with transaction() as session:
+        session.add(
+            PayoutProviderRow(
+                name="acme", currencies={"iso4217:EUR": {"min": "1", "max": "1000"}}, kinds=["iban"], balances={},
+                failures=0, seen_at=clock.now(),
+            )
+        )  # fmt: skip
+    with pytest.raises(InvalidRequestError, match="acme does not send this amount"):
+        edit(wanted, Edit(units=1_001), book)
+    assert (read(wanted).units, read(wanted).revision) == (1_000, 1)
     with transaction() as session:
         found = queries.lock(session, sent)
         assert found is not None

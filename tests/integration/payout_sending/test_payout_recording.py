@@ -135,9 +135,11 @@ def test_what_fails_for_a_reason_that_may_pass_is_sent_anew(desk: Desk) -> None:
 def test_failed_then_paid_takes_what_there_is_and_the_rest_is_owed(desk: Desk) -> None:
     payout_id = desk.sent()
     tell(desk, payout_id, R.FAILED, Refusal.DESTINATION)
+    assert desk.get(payout_id).counted_on is None
     desk.give(-(RICH - 4_000))  # spent
     tell(desk, payout_id, R.PAID)
     assert desk.state(payout_id) is S.PAID
+    assert desk.get(payout_id).counted_on == clock.now().date()  # it left: limits count it again
     assert (desk.balance(USER), desk.balance(OWED), desk.get(payout_id).short_units) == (0, 6_150, 6_150)
     assert (desk.balance(TRANSIT), desk.balance(ACME), desk.balance(FEES)) == (0, -UNITS, FEE)
     assert desk.breaks() == ["payout.paid_late"]

@@ -10,9 +10,19 @@ from domain.onchain import settings
 from ledger.assets import sync_assets
 from tests.conftest import use
 from tests.integration.onchain.lab import Lab, settings_of
+from tests.integration.onchain.real import policy
 from tests.integration.payout_sending.conftest import books
+from tests.support.evm import Token
+from tests.support.signer import RunningSigner, running_signer
 
 __all__ = ["books"]
+
+
+@pytest.fixture(scope="session")
+def signer(token: Token, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSigner]:
+    """With one wallet for all tests on the real node, as there is one node."""
+    with running_signer(tmp_path_factory.mktemp("signer"), policy(token)) as running:
+        yield running
 
 
 @pytest.fixture

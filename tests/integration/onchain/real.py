@@ -23,7 +23,7 @@ from tests.conftest import use
 from tests.integration.onchain.lab import RICH, Lab
 from tests.integration.payout_sending.desk import Desk
 from tests.support.evm import CHAIN, COIN, Token
-from tests.support.signer import RunningSigner, running_signer
+from tests.support.signer import RunningSigner
 
 ETHER = 10**18
 DEPTH = 16
@@ -114,18 +114,19 @@ def _forget() -> None:
 
 
 @contextmanager
-def real_lab(patch: pytest.MonkeyPatch, folder: Path, node: DevChain, token: Token, *urls: str) -> Iterator[RealLab]:
+def real_lab(
+    patch: pytest.MonkeyPatch, folder: Path, node: DevChain, token: Token, signer: RunningSigner, *urls: str
+) -> Iterator[RealLab]:
     """`urls`: how the node is reached, if not directly."""
-    with running_signer(folder / "signer", policy(token)) as signer:
-        wallet = signer.addresses[CHAIN]
-        node.fund(wallet, 100 * ETHER)
-        node.send_token(token.address, wallet, 10**9)
-        with environment(folder, token, signer, list(urls) or [node.url], wallet):
-            with transaction() as session:
-                sync_assets(session)
-            desk = Desk.of(patch, *onchain.providers().values())  # type: ignore[arg-type]
-            for asset in (COIN, token.asset):
-                desk.give(RICH, asset=asset)
-            refresh_providers(onchain.providers())
-            yield RealLab(desk, None, node=node, wallet=wallet)  # type: ignore[arg-type]
-            desk.check_books()
+    wallet = signer.addresses[CHAIN]
+    node.fund(wallet, 100 * ETHER)
+    node.send_token(token.address, wallet, 10**9)
+    with environment(folder, token, signer, list(urls) or [node.url], wallet):
+        with transaction() as session:
+            sync_assets(session)
+        desk = Desk.of(patch, *onchain.providers().values())  # type: ignore[arg-type]
+        for asset in (COIN, token.asset):
+            desk.give(RICH, asset=asset)
+        refresh_providers(onchain.providers())
+        yield RealLab(desk, None, node=node, wallet=wallet)  # type: ignore[arg-type]
+        desk.check_books()

@@ -115,14 +115,13 @@ class ScriptedChain:
     def nonce(self) -> int:
         return sum(len(made.txs) for made in self.blocks_made)
 
-    def paid(self, references: Collection[str], *, final: bool = False) -> list[str]:
-        """Transactions in blocks that pay one of these references."""
-        end = len(self.blocks_made) - (REORG_DEPTH if final else 0)
+    def paid(self, references: Collection[str] | None = None) -> list[str]:
+        """Transactions in blocks that pay one of these references, or any."""
         return [
             tx
-            for made in self.blocks_made[:end]
+            for made in self.blocks_made
             for tx in made.txs
-            if self.raws[tx].get("reference") in references and self._pays(tx)
+            if (references is None or self.raws[tx].get("reference") in references) and self._pays(tx)
         ]
 
     def cost(self, references: Collection[str]) -> int:

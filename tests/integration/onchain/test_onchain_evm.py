@@ -15,6 +15,7 @@ from tests.integration.onchain.lab import RICH
 from tests.integration.onchain.real import DEPTH, RealLab, real_lab
 from tests.integration.payout_sending.desk import FEE, USER
 from tests.support.evm import CHAIN, COIN, Token, proxy, reply
+from tests.support.signer import RunningSigner
 
 pytest_plugins = ["tests.support.evm_fixtures"]
 T, S = TransferState, PayoutState
@@ -22,8 +23,10 @@ UNITS = 5_000
 
 
 @pytest.fixture
-def lab(books: pytest.MonkeyPatch, tmp_path: Path, dev_chain: DevChain, token: Token) -> Iterator[RealLab]:
-    with real_lab(books, tmp_path, dev_chain, token) as made:
+def lab(
+    books: pytest.MonkeyPatch, tmp_path: Path, dev_chain: DevChain, token: Token, signer: RunningSigner
+) -> Iterator[RealLab]:
+    with real_lab(books, tmp_path, dev_chain, token, signer) as made:
         yield made
 
 
@@ -82,6 +85,7 @@ def test_a_stuck_fee_is_outbid(lab: RealLab) -> None:
 
 def test_a_replaced_block_pays_once(lab: RealLab) -> None:
     recipient = lab.node.new_account()
+    nonce = lab.node.nonce(lab.wallet)
     payout = lab.payout(UNITS, to=recipient)
     lab.send()
     lab.round()
@@ -95,19 +99,19 @@ def test_a_replaced_block_pays_once(lab: RealLab) -> None:
         lab.round()
         lab.mine()
         lab.rounds(payout, S.PAID, blocks=DEPTH // 2)
-    assert lab.node.nonce(lab.wallet) == 1
+    assert lab.node.nonce(lab.wallet) == nonce + 1
     check(lab, [(payout, COIN, recipient)])
 
 
 def test_a_node_that_is_lost_delays_it(
-    books: pytest.MonkeyPatch, tmp_path: Path, dev_chain: DevChain, token: Token
+    books: pytest.MonkeyPatch, tmp_path: Path, dev_chain: DevChain, token: Token, signer: RunningSigner
 ) -> None:
     lost = [False]
 
     def change(_: object, answers: object) -> object:
         return reply({"error": "away"}, status=500) if lost[0] else answers
 
-    with proxy(dev_chain.url, change) as node, real_lab(books, tmp_path, dev_chain, token, node.url) as lab:
+    with proxy(dev_chain.url, change) as node, real_lab(books, tmp_path, dev_chain, token, signer, node.url) as lab:
         recipient = lab.node.new_account()
         payout = lab.payout(UNITS, to=recipient)
         lost[0] = True

@@ -27,6 +27,7 @@ from tests.integration.onchain.real import DEPTH, RealLab, real_lab
 from tests.integration.payout_sending.desk import FEE
 from tests.support.evm import CHAIN, COIN, Token
 from tests.support.fleet import ROOT
+from tests.support.signer import RunningSigner
 from workers import sweeper
 
 pytest_plugins = ["tests.support.evm_fixtures"]
@@ -127,13 +128,15 @@ class Lives:
 
 
 @pytest.fixture
-def lab(books: pytest.MonkeyPatch, tmp_path: Path, dev_chain: DevChain, token: Token) -> Iterator[RealLab]:
+def lab(
+    books: pytest.MonkeyPatch, tmp_path: Path, dev_chain: DevChain, token: Token, signer: RunningSigner
+) -> Iterator[RealLab]:
     books.setenv("JOBS_LEASE", "1")  # the sweeper spares leases for one after PostgreSQL's start
     books.setenv("PAYOUT_UNKNOWN_AFTER", "0.001")
     books.setenv("PAYOUT_UNKNOWN_WINDOW", "0.001")
     books.setenv("PAYOUT_RESENDS_MAX", "20")
     settings.jobs.cache_clear()
-    with real_lab(books, tmp_path, dev_chain, token) as made:
+    with real_lab(books, tmp_path, dev_chain, token, signer) as made:
         yield made
     settings.jobs.cache_clear()
 

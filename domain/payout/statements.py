@@ -89,7 +89,7 @@ def keep(session: Session, provider: str, statement_id: UUID, lines: Sequence[St
             "statement_id": statement_id,
             "created_at": now,
         }
-        for line in lines
+        for line in sorted(lines, key=lambda line: line.id)  # so that two readings wait for each other in one order
     ]
     if not rows:
         return 0

@@ -273,6 +273,16 @@ def test_a_withdrawn_line_counts_no_more_and_one_that_comes_back_does(counter: C
     assert counter.kinds() == []
 
 
+def test_a_statement_that_was_read_too_early_proves_nothing(counter: Counter) -> None:
+    counter.paid()
+    counter.double.transactions.clear()  # type: ignore[attr-defined]
+    counter.later(hours=2)
+    counter.read()
+    counter.later(days=3)
+    assert (counter.match().waiting, counter.kinds()) == ({Waiting.NOT_COVERED: 1}, [])
+    assert (counter.reconcile().waiting, counter.kinds()) == ({}, [MISSING])
+
+
 def test_a_statement_that_breaks_off_proves_nothing(counter: Counter) -> None:
     counter.paid()
     counter.paid()

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from core import breaks
 from core.breaks import Difference
 from domain.onchain import queries
-from domain.onchain.history import ACTOR, move
+from domain.onchain.history import move
 from domain.onchain.models import OnchainTransfer
 from domain.onchain.ports import ports
 from providers.payout.base import Refusal
@@ -35,11 +35,14 @@ def end(
     failure: Refusal,
     why: str,
     now: datetime,
-    actor: str = ACTOR,
+    words: str | None = None,
 ) -> None:
-    """It did not pay, which is proven. The caller has its lock."""
+    """It did not pay, which is proven. The caller has its lock.
+
+    `why` is told to others, so it has nothing of its destination; `words`, which may have, stay in the history.
+    """
     transfer.failure, transfer.why = str(failure), why[:WHY_LENGTH_MAX]
-    move(session, transfer, event, now=now, actor=actor, reason=transfer.why)
+    move(session, transfer, event, now=now, reason=(words or why)[:WHY_LENGTH_MAX])
     settle(session, transfer, now=now)
     tell(session, transfer)
 

@@ -54,12 +54,15 @@ def plan(transfer_id: UUID, sender: ChainSender) -> bool:
     try:
         terms = sender.terms(asked.order, reserved=asked.reserved)
     except OrderRefusedError as error:
-        log.warning("onchain.refused_by_the_chain", transfer_id=str(transfer_id), what=error.what, why=str(error))
+        log.warning("onchain.refused_by_the_chain", transfer_id=str(transfer_id), what=error.what)
         with transaction() as session:
             transfer = queries.lock(session, transfer_id)
             if transfer is not None and transfer.current is S.PLANNED and not queries.versions(session, transfer_id):
                 now = clock.now()
-                ending.end(session, transfer, "refuse", failure=REFUSALS[error.what], why=str(error), now=now)
+                why = f"the chain refuses it: {error.what}"
+                ending.end(
+                    session, transfer, "refuse", failure=REFUSALS[error.what], why=why, words=str(error), now=now
+                )
         return False
     with transaction() as session:
         transfer = queries.lock(session, transfer_id)
@@ -101,7 +104,7 @@ def outbid(transfer_id: UUID, sender: ChainSender) -> bool:
     try:
         terms = (sender.cancelling if asked.cancels else sender.raised)(asked.order, asked.signed)
     except OrderRefusedError as error:
-        log.warning("onchain.not_outbid", transfer_id=str(transfer_id), what=error.what, why=str(error))
+        log.warning("onchain.not_outbid", transfer_id=str(transfer_id), what=error.what)
         terms, why = None, str(error)
     with transaction() as session:
         transfer = queries.lock(session, transfer_id)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from sqlalchemy.orm import Session
 
 from core import clock
@@ -10,7 +10,7 @@ from domain.payout import service as payouts
 from domain.payout.service import Wait
 
 
-def families(session: Session) -> list[GaugeMetricFamily]:
+def families(session: Session) -> list[Metric]:
     found = payouts.figures(session)
     now = clock.now()
     states = GaugeMetricFamily("tallyrail_payouts", "Payouts that may still leave, by state", labels=["state"])
@@ -29,6 +29,11 @@ def families(session: Session) -> list[GaugeMetricFamily]:
         "tallyrail_payout_break_oldest_seconds", "How long the oldest break about payouts has been open, 0 if none is"
     )
     broken.add_metric([], _age(now, payouts.oldest_break(session)))
+    refused = CounterMetricFamily(
+        "tallyrail_payout_refusals", "Payouts that this process has refused, by why", labels=["reason"]
+    )
+    for reason, count in payouts.refusals().items():
+        refused.add_metric([reason], count)
     labels = ["for"]
     waiting = GaugeMetricFamily("tallyrail_payouts_waiting", "Approved payouts that can't be sent yet", labels=labels)
     oldest = GaugeMetricFamily(
@@ -50,7 +55,7 @@ def families(session: Session) -> list[GaugeMetricFamily]:
         stopped.add_metric([row.name], row.stopped_by is not None)
         for currency, known in row.balances.items():
             balance.add_metric([row.name, currency], int(known["units"]))
-    return [states, unknown, submitted, broken, waiting, oldest, down, stopped, balance]
+    return [states, unknown, submitted, broken, refused, waiting, oldest, down, stopped, balance]
 
 
 def _age(now: datetime, since: datetime | None) -> float:

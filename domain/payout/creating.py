@@ -19,7 +19,7 @@ from core import clock
 from core.errors import ConflictError, InvalidRequestError
 from core.ids import new_id
 from core.money import UNITS_MAX
-from domain.payout import holding, limits, providers, screening, sealing, sending_queries
+from domain.payout import holding, limits, providers, refusals, screening, sealing, sending_queries
 from domain.payout.content import content_hash
 from domain.payout.errors import PayoutRefusedError
 from domain.payout.history import ACTOR, move, note
@@ -84,11 +84,15 @@ def create(session: Session, new: NewPayout, ports: Ports) -> Payout:
     PayoutRefusedError), NotFoundError, ConflictError (InsufficientFundsError, AccountFrozenError, AccountClosedError,
     a quote that is over, a destination that is refused).
     """
-    check(new)
     try:
+        check(new)
         with session.begin_nested():
             return _create(session, new, ports, now=clock.now())
+    except ConflictError as error:
+        refusals.count(error)
+        raise
     except InvalidRequestError as error:
+        refusals.count(error)
         rules = error.rules if isinstance(error, PayoutRefusedError) else None
         # Without what it says: that may be of the destination.
         log.info("payout.refused", account=new.account, tenant=new.tenant, error=type(error).__name__, rules=rules)

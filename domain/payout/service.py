@@ -27,6 +27,7 @@ from domain.payout.providers import is_down
 from domain.payout.providers import refresh as refresh_providers
 from domain.payout.queries import approvals, get, history, page, waiting
 from domain.payout.reconciling import match as match_statement
+from domain.payout.refusals import counted as refusals
 from domain.payout.ruling import ListName, ListScope, NewRule, listings
 from domain.payout.ruling import put as put_on_list
 from domain.payout.ruling import rows as rules
@@ -111,6 +112,7 @@ __all__ = [
     "read_statement",
     "record_by_hand",
     "refresh_providers",
+    "refusals",
     "reject",
     "reseal",
     "rules",

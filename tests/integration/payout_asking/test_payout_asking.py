@@ -9,12 +9,14 @@ from uuid import uuid4
 import pytest
 
 from api import payout_ports
+from config.assets import registry
 from core import clock
 from core.db import transaction
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, TransientError
 from core.vault import VaultOffError
 from domain.beneficiary import service as book
-from domain.payout import limits, sealing
+from domain.onchain.service import OnchainProvider
+from domain.payout import limits, providers, sealing
 from domain.payout.content import content_hash
 from domain.payout.errors import LimitExceededError, PayoutRefusedError, TooManyRequestsError
 from domain.payout.ports import NewDestination
@@ -145,6 +147,20 @@ def test_a_bad_destination_is_refused_and_not_kept(desk: Desk) -> None:
     desk.nothing_is_left()
     with transaction() as session:
         assert book.page(session, tenant=SHOP) == []
+
+
+def test_an_address_is_paid_where_we_have_a_wallet(desk: Desk) -> None:
+    """BAD has it where there is none."""
+    address, wallet = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
+    ether = registry().of_chain("eip155:1")
+    provider = OnchainProvider(wallet, ether, "eip155:1", lambda: pytest.fail("nobody needs a node"))
+    with transaction() as session:
+        providers.write(session, {provider.name: provider}, {})
+    desk.fund(5_000, asset="eip155:1/slip44:60")
+    to = NewDestination(destination=Destination(kind=Kind.CHAIN, number=address), chain="eip155:1")
+    made = desk.ask(destination=to, asset="eip155:1/slip44:60")
+    assert (made.destination_kind, made.by_hand) == (Kind.CHAIN, False)
+    assert desk.held(asset="eip155:1/slip44:60") == 1_000
 
 
 def test_frozen_accounts_and_refused_destinations_pay_nothing(desk: Desk) -> None:

@@ -29,6 +29,7 @@ from chains.sending import Order, Terms
 from core.errors import InvalidRequestError
 from signer.base import Signed, UnfitError
 
+SECRET_BYTES = 32
 CHANGE_MAX = 16
 _VERSION = 2
 _REPLACEABLE = 0xFFFFFFFD
@@ -78,7 +79,8 @@ class BitcoinSigner:
 
 def _key(secret: bytes) -> coincurve.PrivateKey:
     try:
-        return coincurve.PrivateKey(secret)
+        if len(secret) == SECRET_BYTES:  # the library takes shorter ones
+            return coincurve.PrivateKey(secret)
     except (ValueError, TypeError):
         pass
     raise UnfitError("the key is none of secp256k1")

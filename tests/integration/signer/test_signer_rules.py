@@ -1,6 +1,7 @@
 """Whatever is asked in whatever order, what was signed can't pay twice or pass a limit."""
 
 import hashlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -246,6 +248,22 @@ def test_a_version_shares_an_input_with_each_before_it_not_only_with_the_last(de
     with pytest.raises(ContradictionError) as caught:
         desk.sign(replace(ORDER, reference="s", units=1), 1, replace(TERMS, inputs=("in:1",)))
     assert caught.value.code == "input_taken"
+
+
+def test_the_page_s_questions_of_a_journal_tell_how_far_a_day_is_used_up(desk: Desk) -> None:
+    page = (ROOT / "docs/signer.md").read_text()
+    units, fees, versions = re.findall(r'sqlite3 -readonly journal.db "(.*)"', page)
+    for number, fee in ((1, 3), (2, 5)):
+        desk.sign(ORDER, number, replace(TERMS, fee_max=fee, fields={"fee": str(fee)}))
+    desk.sign(replace(ORDER, reference="s", units=30), 1, replace(TERMS, inputs=("in:1",)))
+
+    def asked(question: str) -> list[tuple[Any, ...]]:
+        question = question.replace("date('now')", f"'{NOON.date()}'").replace("...", "r")
+        return [row[:-1] for row in desk.journal._rows.execute(question)]
+
+    assert asked(units) == [(COINS, "ours", f"{COINS}/a", "90")]
+    assert asked(fees) == [(COINS, "ours", "8")]
+    assert [(number, fee, cancels) for number, _, fee, cancels in asked(versions)] == [(1, "3", 0), (2, "5", 0)]
 
 
 def test_what_is_built_otherwise_than_asked_for_is_not_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def take(session: Session, payout_id: UUID, *, actor: str, reason: str) -> Payou
         )
     if payout.by_hand:
         return payout
-    if sending_queries.unsettled(sending_queries.attempts(session, payout.id)) is not None:
+    if sending_queries.there(sending_queries.attempts(session, payout.id)) is not None:
         raise ConflictError(f"a provider has the payout {payout.id} after all: it goes on with that")
     payout.by_hand = True
     payout.waits_for, payout.waits_since, payout.next_look_at = None, None, None

@@ -27,7 +27,7 @@ def let_go(
     Its money is bound in its account or, where a provider has refused it before, in transit: it comes back from either.
     Raises ConflictError if a provider that refused it has it after all.
     """
-    if sending_queries.unsettled(sending_queries.attempts(session, payout.id)) is not None:
+    if sending_queries.there(sending_queries.attempts(session, payout.id)) is not None:
         raise ConflictError(f"a provider has the payout {payout.id} after all: thaw it, and it goes on with that")
     books.give_back(session, payout, now=now)
     limits.release_usage(session, payout)

@@ -16,7 +16,7 @@ from core import clock, jobs
 from core.errors import InvariantError, NotFoundError
 from core.jobs import NewJob
 from domain.payout import books, limits, pace, queries, sending_queries
-from domain.payout.history import ACTOR, move, note
+from domain.payout.history import ACTOR, ENDS, move, note
 from domain.payout.models import Payout, PayoutAttempt
 from domain.payout.sending_settings import sending as settings
 from domain.payout.states import PAYOUT, UNSETTLED_ATTEMPTS, AttemptState, PayoutState
@@ -119,7 +119,7 @@ def _is_it(session: Session, payout: Payout, attempt: PayoutAttempt, told: Remit
 
 
 def _pending(session: Session, payout: Payout, attempt: PayoutAttempt, *, now: datetime, source: str) -> None:
-    if attempt.current is A.FAILED and payout.current is not S.APPROVED:
+    if attempt.current is A.FAILED and payout.current in ENDS:
         # It may be a word that we don't know. Until it is paid, nothing is taken from its owner again.
         books.difference(session, payout, FLAPS, expected=payout.state, found="pending")
         return
@@ -138,6 +138,7 @@ def _paid(session: Session, payout: Payout, attempt: PayoutAttempt, *, now: date
     if payout.current is S.PAID:
         payout.provider_ref = payout.provider_ref or attempt.provider_ref
         return
+    books.not_beside(session, payout, attempt)
     if payout.begun_journal_id is None:
         _retake(session, payout, now=now)
     payout.provider, payout.provider_ref = attempt.provider, attempt.provider_ref
@@ -157,6 +158,8 @@ def _not_paid(
 ) -> None:
     books.not_beside(session, payout, attempt)
     if attempt.current not in UNSETTLED_ATTEMPTS:
+        if sending_queries.is_there_after_all(attempt):
+            attempt.state = A.FAILED  # it was, and is over
         return
     attempt.state, attempt.answered_at = A.FAILED, now
     attempt.refusal = None if told.refusal is None else str(told.refusal)
@@ -231,6 +234,8 @@ def _is_ours_now(session: Session, payout: Payout, attempt: PayoutAttempt, *, no
             note(session, payout, "there_after_all", now=now, actor=_by(attempt), **told)
         other = sending_queries.unsettled(sending_queries.attempts(session, payout.id))
         if other is not None and other.id != attempt.id:
+            if attempt.current is A.FAILED:
+                attempt.state = A.REJECTED  # it isn't over: see sending_queries.is_there_after_all
             return _is_one_too_many(session, payout, attempt)
         attempt.state, attempt.answered_at = A.ACCEPTED, now
         session.flush()

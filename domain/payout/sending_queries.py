@@ -9,7 +9,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from domain.payout.models import Payout, PayoutAttempt, PayoutProviderRow, PayoutResolution
-from domain.payout.states import OPEN, UNSETTLED_ATTEMPTS
+from domain.payout.states import OPEN, UNSETTLED_ATTEMPTS, AttemptState
 
 
 def attempts(session: Session, payout_id: UUID) -> Sequence[PayoutAttempt]:
@@ -23,6 +23,20 @@ def attempts(session: Session, payout_id: UUID) -> Sequence[PayoutAttempt]:
 def unsettled(attempts: Sequence[PayoutAttempt]) -> PayoutAttempt | None:
     """The one that there may be a payout of; the database holds that there is one at most."""
     return next((each for each in attempts if each.current in UNSETTLED_ATTEMPTS), None)
+
+
+def is_there_after_all(attempt: PayoutAttempt) -> bool:
+    """Whether its provider has named one of it though it was proven over, and hasn't said since that it failed.
+
+    It isn't open, as another was when it was told of.
+    """
+    over = (AttemptState.REJECTED, AttemptState.NOT_SENT, AttemptState.ABSENT)
+    return attempt.provider_ref is not None and attempt.current in over
+
+
+def there(attempts: Sequence[PayoutAttempt]) -> PayoutAttempt | None:
+    """What keeps another from being made, and the payout from being given up: one that is open, or there after all."""
+    return unsettled(attempts) or next((each for each in attempts if is_there_after_all(each)), None)
 
 
 def payout_of(session: Session, attempt_id: UUID) -> UUID | None:

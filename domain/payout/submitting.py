@@ -107,7 +107,7 @@ def begin(session: Session, payout_id: UUID, *, able: Collection[str], unreached
         return None
     now = clock.now()
     attempts = sending_queries.attempts(session, payout_id)
-    open_ = sending_queries.unsettled(attempts)
+    open_ = sending_queries.there(attempts)
     if payout.current is S.SUBMITTING and open_ is not None and open_.current is A.ASKING:
         lose(session, payout, open_, now=now)  # the run that wrote it is dead, or knows better soon
         return None
@@ -210,6 +210,9 @@ def hash_of(request: PayoutRequest, payout: Payout) -> bytes:
 def _take_up(session: Session, payout: Payout, attempt: PayoutAttempt, *, now: datetime) -> None:
     """It was told of while it stood frozen or was decided anew: an attempt is there, and no other is made."""
     before = payout.current
+    if sending_queries.is_there_after_all(attempt):
+        attempt.state, attempt.answered_at = A.ACCEPTED, now
+        session.flush()
     books.begin(session, payout)
     move(session, payout, "submit", now=now, actor=ACTOR, provider=attempt.provider, attempt=str(attempt.id))
     payout.provider, payout.provider_ref = attempt.provider, attempt.provider_ref

@@ -14,12 +14,12 @@ from core.ids import new_id
 from domain.payout import books, limits, postings, queries, sending_queries
 from domain.payout.history import move, note
 from domain.payout.models import Payout, PayoutAttempt, PayoutResolution
+from domain.payout.people import PERSON, named
 from domain.payout.recording import followed
 from domain.payout.states import AttemptState, PayoutState
 
 log = structlog.stdlib.get_logger(__name__)
 
-PERSON = "person:"
 PAID, FAILED = "paid", "failed"
 EVIDENCE_LENGTH_MAX = 1_000
 
@@ -74,7 +74,7 @@ def confirm(session: Session, payout_id: UUID, outcome: str, *, actor: str) -> P
     said_before = sending_queries.open_resolution(session, payout_id)
     if said_before is None:
         raise ConflictError(f"nobody has proposed what became of the payout {payout_id}")
-    if said_before.proposed_by == who:
+    if named(said_before.proposed_by) == who:
         raise ConflictError(f"{who} proposed it: another person confirms it")
     if said_before.outcome != outcome:
         raise ConflictError(f"{said_before.proposed_by} proposed {said_before.outcome}: confirm that, or withdraw it")
@@ -114,9 +114,11 @@ def withdraw(session: Session, payout_id: UUID, *, actor: str, reason: str) -> N
 
 
 def _person(actor: str) -> str:
-    if not actor.startswith(PERSON) or not actor.removeprefix(PERSON).strip():
+    """One spelling of him. Raises InvalidRequestError."""
+    who = named(actor)
+    if not who.startswith(PERSON):
         raise InvalidRequestError("only people decide what became of a payout", field="actor")
-    return actor
+    return who
 
 
 def _unknown(session: Session, payout_id: UUID) -> tuple[Payout, PayoutAttempt]:

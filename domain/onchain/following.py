@@ -115,10 +115,12 @@ def push(transfer_id: UUID, parts: Parts, *, is_seen: bool = False) -> None:
     if not is_planned and not is_new and planning.outbid(transfer_id, parts.sender):
         is_new = signing.sign(transfer_id, parts.signer)
     sending.broadcast(transfer_id, parts.sender, is_seen=is_seen and not is_new)
+    if not is_planned:
+        return  # its look has said when the next is due
     with transaction() as session:
         transfer = queries.lock(session, transfer_id)
         if transfer is not None and transfer.current in WAITING | {S.PLANNED}:
-            transfer.looks += is_planned  # a look counts itself
+            transfer.looks += 1
             transfer.next_look_at = pace.next_look(transfer, now=clock.now())
 
 

@@ -1,5 +1,6 @@
 """A payout to an address, step by step: what is stored before what is asked, and what each answer comes to."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from providers.payout.base import Destination, Kind, PayoutRequest, Refusal, Sta
 from tests.integration.onchain.lab import Lab, address
 from tests.integration.onchain.scripted import REORG_DEPTH, TOKEN
 from tests.integration.payout_sending.desk import USER
-from tests.support.evm import COIN
+from tests.support.evm import CHAIN, COIN
 
 T, S = TransferState, PayoutState
 
@@ -388,3 +389,25 @@ def test_one_that_cannot_go_on_keeps_no_other_from_it(lab: Lab, monkeypatch: pyt
     lab.round()
     assert (lab.desk.state(bad), lab.desk.state(good)) == (S.SUBMITTED, S.PAID)
     assert lab.desk.breaks() == ["onchain.failing"]
+
+
+def test_many_workers_at_once_do_each_thing_once(lab: Lab) -> None:
+    payouts = [lab.payout() for _ in range(6)]
+    ids = [lab.transfer(payout).id for payout in payouts]
+
+    def work(turn: int) -> None:
+        for transfer_id in ids[turn:] + ids[:turn]:
+            following.send(transfer_id, lab.parts)
+        following.follow(CHAIN, lab.parts)
+
+    for _ in range(4):
+        lab.desk.later(seconds=31)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+        lab.chain.mine(REORG_DEPTH)
+    lab.desk.work()
+    for payout in payouts:
+        assert lab.events(payout) == ["sign", "send", "mine", "confirm", "final"]
+    assert sorted(int(each.rpartition("/")[2]) for each in lab.signer.owners) == list(range(6))
+    lab.check(payouts)
+    assert lab.desk.breaks() == []

@@ -209,10 +209,7 @@ class BitcoinSender:
         if not txs:
             return False
         since = min(written(each.terms).block for each in versions)
-        pay = {(bytes(tx.vout[0].script_pub_key.script), tx.vout[0].value) for tx in txs.values()}
-        return self._nodes.proven(
-            lambda endpoint: self._reading(endpoint).dead(txs, since=since, depth=self._depth, pay=pay)
-        )
+        return self._nodes.proven(lambda endpoint: self._reading(endpoint).dead(txs, since=since, depth=self._depth))
 
     def balance(self, wallet: str, asset: str) -> int:
         """In blocks. What waiting payments use is still in it, and their change is not yet."""

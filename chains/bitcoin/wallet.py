@@ -5,7 +5,8 @@ Which outputs are ours is known to Bitcoin Core's wallet, one without keys that 
 transaction that makes it, that this is in a block is shown, and that it is unspent is asked of the node.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from btclib.tx.tx import Tx
@@ -23,6 +24,8 @@ RATE_MIN = 1_000
 CONFIRMATIONS_MAX = 9_999_999
 
 Outpoint = tuple[str, int]
+Output = tuple[bytes, int]
+"""Script and units."""
 
 
 @dataclass(frozen=True)
@@ -181,44 +184,47 @@ class WalletReading(Reading):
 
     # What can never be
 
-    def dead(self, txs: Mapping[str, Tx], *, since: int, depth: int, pay: Collection[tuple[bytes, int]]) -> bool | None:
+    def dead(self, txs: Mapping[str, Tx], *, since: int, depth: int) -> bool | None:
         """Whether these transactions can never be in a block: True if so, False if one is, None if nothing is shown.
 
         It is shown by the transaction that stands in the way: one in a block on which `depth` others stand, proven to
         be in it, that spends an output which one of these needs. That an output is not unspent any more is no proof:
         one of these may have spent it, and a node whose index is not whole would not show that.
 
+        Nor is one that pays just what one of these pays first: it is one of them, or may be one of which our books have
+        lost the row.
+
         `since`: the number of the newest block when none of them was there yet; what stands in the way came later.
-        `pay`: script and units of what they pay; a transaction that pays just that may be one of them that our books
-        have lost, so it proves nothing.
         """
         with self._unchanged() as tip:
             if any(found.block for found in self._found(list(txs)).values()):
                 return False
             needed = list(dict.fromkeys(outpoint(each) for tx in txs.values() for each in parse.inputs(tx)))
-            lacking = [place for place in needed if place not in self.present(needed)]
+            present = self.present(needed)
+            lacking = [place for place in needed if place not in present]
             if not lacking:
                 return None
-            taken = self._taken(max(0, since - depth), tip - depth, without=txs.keys(), pay=pay)
+            alike = {_outputs(tx)[0] for tx in txs.values()}
+            taken = self._taken(max(0, since - depth), tip - depth, alike=alike)
             makers = self._remembered(list(dict.fromkeys(id_ for id_, _ in lacking)))
         # An output that can never be is as good as a spent one: its transaction was in a block, and then another was.
         void = {id_ for id_, tx in makers.items() if any(taken.get(each, id_) != id_ for each in parse.inputs(tx))}
         gone = all(any(each in taken or outpoint(each)[0] in void for each in parse.inputs(tx)) for tx in txs.values())
         return True if gone else None
 
-    def _taken(
-        self, first: int, last: int, *, without: Collection[str], pay: Collection[tuple[bytes, int]]
-    ) -> dict[str, str]:
+    def _taken(self, first: int, last: int, *, alike: AbstractSet[Output]) -> dict[str, str]:
         """What transactions of the wallet use up that are in blocks after `first` up to `last`, and which of them."""
         if last <= first:
             return {}
         (since,) = self._hashes([first]).values()
-        listed = [id_ for id_, depth in self._listed(since).items() if depth > 0 and id_ not in without]
+        listed = [id_ for id_, depth in self._listed(since).items() if depth > 0]
         taken: dict[str, str] = {}
         for id_, found in self._found(listed).items():
-            if found.block is None or found.block.number > last:
-                continue
-            if any((bytes(out.script_pub_key.script), out.value) in pay for out in found.tx.vout):
+            if found.block is None or found.block.number > last or alike & set(_outputs(found.tx)):
                 continue
             taken |= dict.fromkeys(parse.inputs(found.tx), id_)
         return taken
+
+
+def _outputs(tx: Tx) -> list[Output]:
+    return [(bytes(out.script_pub_key.script), out.value) for out in tx.vout]

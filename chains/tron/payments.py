@@ -36,9 +36,9 @@ FEE_LIMIT_MAX = 15_000_000_000
 INT64_MAX = 2**63 - 1
 UINT256_MAX = 2**256 - 1
 
-_TRANSFER = bytes.fromhex("a9059cbb")
-_BALANCE_OF = bytes.fromhex("70a08231")
-"""The first four bytes of keccak256("transfer(address,uint256)") and of keccak256("balanceOf(address)")."""
+TRANSFER_FUNCTION = "transfer(address,uint256)"
+_SELECTOR = bytes.fromhex("a9059cbb")
+"""The first four bytes of its keccak256."""
 _NOBODY = bytes([0x41]) + bytes(20)
 _KINDS = {TRANSFER: "TransferContract", TRIGGER_SMART_CONTRACT: "TriggerSmartContract"}
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -127,7 +127,10 @@ def raw_data(order: Order, plan: Plan) -> bytes:
     if token is None:
         kind, parts = TRANSFER, [owner, _canonical(order.chain, order.to), order.units]
     else:
-        kind, parts = TRIGGER_SMART_CONTRACT, [owner, _canonical(order.chain, token), 0, transfer_data(order)]
+        kind, parts = (
+            TRIGGER_SMART_CONTRACT,
+            [owner, _canonical(order.chain, token), 0, _SELECTOR + transfer_parameter(order)],
+        )
     return encoded(
         block_hash=plan.block_hash,
         expires_ms=plan.expires_ms,
@@ -161,14 +164,14 @@ def transaction(raw: bytes, signature: bytes) -> bytes:
     return field(1, raw) + field(2, signature)
 
 
-def transfer_data(order: Order) -> bytes:
-    """transfer(address,uint256), as the ABI has it: addresses without 41, in 32 bytes."""
-    return _TRANSFER + _word(_canonical(order.chain, order.to)) + order.units.to_bytes(32, "big")
+def transfer_parameter(order: Order) -> bytes:
+    """As the ABI has an address and a number: 32 bytes each."""
+    return word(_canonical(order.chain, order.to)) + order.units.to_bytes(32, "big")
 
 
-def balance_data(owner: bytes) -> bytes:
-    """balanceOf(address), of an address in 21 bytes."""
-    return _BALANCE_OF + _word(owner)
+def word(address: bytes) -> bytes:
+    """An address of 21 bytes, as the ABI has it: without 41."""
+    return bytes(12) + address[1:]
 
 
 def field(number: int, value: int | bytes) -> bytes:
@@ -191,10 +194,6 @@ def _varint(value: int) -> bytes:
 def _timestamp(reference: str) -> int:
     """47 bits: some read it as a time, and beyond the year 9999 not all can."""
     return int.from_bytes(hashlib.sha256(f"tallyrail:{reference}".encode()).digest()[:8], "big") >> 17
-
-
-def _word(address: bytes) -> bytes:
-    return bytes(12) + address[1:]
 
 
 def _canonical(chain: str, address: str) -> bytes:

@@ -14,11 +14,12 @@ from chains.tron.payments import (
     BYTE_SUN,
     FEE_LIMIT_MAX,
     MEMO_SUN,
+    TRANSFER_FUNCTION,
     Plan,
-    balance_data,
     fee_max,
     token_of,
-    transfer_data,
+    transfer_parameter,
+    word,
 )
 from chains.tron.rpc import TronEndpoint
 
@@ -69,7 +70,7 @@ def coins(account: Json | None) -> int:
 
 
 def token_units(endpoint: TronEndpoint, token: str, owner: str) -> int:
-    answer = endpoint.tried(owner, token, balance_data(raw_address("", owner)))
+    answer = endpoint.tried(owner, token, "balanceOf(address)", word(raw_address("", owner)))
     results = listing(answer.get("constant_result"))
     if not _succeeded(answer) or len(results) != 1 or not isinstance(results[0], str) or len(results[0]) != _WORD:
         raise MalformedError(f"{token} does not tell a balance")
@@ -78,7 +79,7 @@ def token_units(endpoint: TronEndpoint, token: str, owner: str) -> int:
 
 def _energy(endpoint: TronEndpoint, order: Order, token: str) -> int:
     """That the call may take, once the node has tried it."""
-    answer = endpoint.tried(order.wallet, token, transfer_data(order))
+    answer = endpoint.tried(order.wallet, token, TRANSFER_FUNCTION, transfer_parameter(order))
     if not _succeeded(answer):
         raise OrderRefusedError("destination", f"{token} refuses the transfer")
     # What it answers is not read: USDT succeeds and answers 0. Its logs tell, where the node has them.

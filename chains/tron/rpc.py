@@ -107,11 +107,15 @@ class TronEndpoint(HttpEndpoint):
         rows = listing(_object(self.call("wallet/getchainparameters", {})).get("chainParameter"))
         return {text(mapping(row).get("key")): whole(row.get("value", 0)) for row in rows if mapping(row).get("key")}
 
-    def tried(self, owner: str, contract: str, data: bytes) -> Json:
-        """What a call of a contract would come to on the newest block, by whoever it is; nothing is signed."""
+    def tried(self, owner: str, contract: str, function: str, parameter: bytes) -> Json:
+        """What a call of a contract would come to on the newest block, by whoever it is; nothing is signed.
+
+        `function` as its selector is made of: `balanceOf(address)`. Not every vendor's node takes the bytes of a call.
+        """
         names = {"owner_address": owner, "contract_address": contract}
         asked = {name: raw_address("", address).hex() for name, address in names.items()}
-        return _object(self.call("wallet/triggerconstantcontract", asked | {"data": data.hex()}))
+        asked |= {"function_selector": function, "parameter": parameter.hex()}
+        return _object(self.call("wallet/triggerconstantcontract", asked))
 
     def give(self, transaction: str) -> Json:
         """A signed transaction, in hex. The answer says `result`, or a `code` and a `message`."""

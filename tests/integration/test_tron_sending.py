@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from tronpy import Contract, Tron  # type: ignore[import-untyped]
+from tronpy.exceptions import AddressNotFound  # type: ignore[import-untyped]
+from tronpy.providers import HTTPProvider  # type: ignore[import-untyped]
 
 from chains.base import TxStatus
 from chains.sending import Order, OrderRefusedError, Reception, Version
@@ -358,6 +361,19 @@ class TestNodesThatProveNothing:
         terms = replace(ended.terms, fields=dict(ended.terms.fields) | {"block_hash": other})
         with pytest.raises(TransientError, match="another id"):
             desk.sender.dead([replace(ended, terms=terms)])
+
+
+def test_tronpy_reads_the_doubles_accounts_and_prices_alike(desk: Desk) -> None:
+    """So that the wire format is not only ours."""
+    tronpy = Tron(HTTPProvider(desk.node.url + "/", timeout=5))
+    assert tronpy.get_account_balance(WALLET) * 10**6 == desk.sender.balance(WALLET, COIN) == RICH
+    kinds = {"stateMutability": "view", "inputs": [{"name": "who", "type": "address"}]}
+    abi = [{"type": "function", "name": "balanceOf", "outputs": [{"name": "", "type": "uint256"}], **kinds}]
+    token = Contract(addr=TOKEN, bytecode="", name="Test", abi=abi, owner_address=WALLET, client=tronpy)
+    assert token.functions.balanceOf(WALLET) == desk.sender.balance(WALLET, TOKEN_ASSET) == 10**9
+    assert {"key": "getEnergyFee", "value": ENERGY_SUN} in tronpy.get_chain_parameters()
+    with pytest.raises(AddressNotFound):
+        tronpy.get_account(new_address())
 
 
 GARBAGE: list[Any] = [None, -1, {"result": {}}, {"block": [{}]}, True]

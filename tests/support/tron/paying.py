@@ -81,10 +81,10 @@ def called(data: str) -> tuple[str, int]:
 
 
 def get_account(chain: "TronChain", params: dict[str, Any], _upto: int) -> Any:
-    address = params["address"]
+    address = _in_hex(params["address"])
     if address not in chain.accounts.coins:
         return {}
-    told: dict[str, Any] = {"address": address, "create_time": 1_600_000_000_000}
+    told: dict[str, Any] = {"address": params["address"], "create_time": 1_600_000_000_000}
     if address in chain.accounts.contracts:
         told["type"] = "Contract"
     if units := chain.accounts.coins[address]:
@@ -98,14 +98,15 @@ def get_parameters(chain: "TronChain", _params: dict[str, Any], _upto: int) -> A
 
 
 def try_call(chain: "TronChain", params: dict[str, Any], _upto: int) -> Any:
-    accounts, token, data = chain.accounts, params["contract_address"], params["data"]
+    accounts, token = chain.accounts, _in_hex(params["contract_address"])
+    data = keccak(params["function_selector"].encode())[:4].hex() + params["parameter"]
     if not any(contract == token for contract, _ in accounts.tokens):
         words = "Smart contract is not exist."
         return {"result": {"code": "CONTRACT_VALIDATE_ERROR", "message": words.encode().hex()}}
     if data.startswith("70a08231"):
         held = accounts.tokens.get((token, "41" + data[32:]), 0)
         return {"result": {"result": True}, "energy_used": 935, "constant_result": [f"{held:064x}"]} | _ret()
-    owner, (recipient, units) = params["owner_address"], called(data)
+    owner, (recipient, units) = _in_hex(params["owner_address"]), called(data)
     if token in accounts.refusing or accounts.tokens.get((token, owner), 0) < units:
         undone = {"result": True, "message": b"REVERT opcode executed".hex()}
         return {"result": undone, "energy_used": 2_000, "constant_result": [""]} | _ret("FAILED")
@@ -115,6 +116,11 @@ def try_call(chain: "TronChain", params: dict[str, Any], _upto: int) -> Any:
     logs = [chain.token_log(contract, sender, to, units - fee)]
     answer = {"result": {"result": True}, "energy_used": accounts.energy(token, recipient), "logs": logs}
     return answer | {"constant_result": ["0" * 64]} | _ret()
+
+
+def _in_hex(address: str) -> str:
+    """With `visible` it is base58."""
+    return formats.raw_address("", address).hex()
 
 
 def _ret(ret: str | None = None) -> dict[str, Any]:

@@ -48,7 +48,8 @@ BREAKS = (
 def reconcile_payouts(
     *,
     provider: Annotated[
-        list[str] | None, typer.Option(help="May be repeated. Default: all. Of --import: whose it is.")
+        list[str] | None,
+        typer.Option(help="May be repeated. Default: all that there are statements of. Of --import: whose it is."),
     ] = None,
     since: Annotated[str | None, typer.Option(help="Lines from then on. Default: the last days.")] = None,
     until: Annotated[str | None, typer.Option(help="Lines before then. Default: now.")] = None,
@@ -108,14 +109,14 @@ def _period(since: str | None, until: str | None) -> tuple[datetime, datetime]:
 
 
 def _providers(wanted: Sequence[str] | None) -> list[str]:
+    """Those that are named or, if none is, those that there are statements of."""
     with db.transaction() as session:
-        known = payouts.statement_providers(session)
-    unknown = [name for name in wanted or () if name not in known]
-    if unknown:
-        raise InvalidRequestError(
-            f"there is no payout provider {unknown[0]!r}; there are: {', '.join(known) or 'none'}"
-        )
-    return sorted(set(wanted)) if wanted else list(known)
+        known, told = payouts.statement_providers(session), payouts.statements_of(session)
+    for name in wanted or ():
+        if name not in known:
+            there_are = ", ".join(known) or "none"
+            raise InvalidRequestError(f"there is no payout provider {name!r}; there are: {there_are}")
+    return sorted(set(wanted)) if wanted else list(told)
 
 
 def _read_again(names: Sequence[str], since: datetime, until: datetime) -> None:

@@ -45,6 +45,7 @@ from domain.payout.statement_file import brought as statement_brought
 from domain.payout.statement_file import parsed as parse_statement
 from domain.payout.statement_queries import known as statement_providers
 from domain.payout.statement_queries import oldest_open as oldest_break
+from domain.payout.statement_queries import told_by as statements_of
 from domain.payout.statement_report import Report, Sums
 from domain.payout.statement_report import report as statement_report
 from domain.payout.statements import read as read_statement
@@ -122,6 +123,7 @@ __all__ = [
     "statement_providers",
     "statement_report",
     "stop_provider",
+    "statements_of",
     "submit",
     "take_by_hand",
     "take_off_list",

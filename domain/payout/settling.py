@@ -179,9 +179,8 @@ def _of_line(session: Session, found: Break, into: Into, tenant: str | None) -> 
     if line is None or not units:
         raise ConflictError("it is over: its payout is known, or it is told no more")
     move = Move(facts.SETTLE, _ACCOUNTS[into], units)
-    return Settlement(
-        found.id, found.kind, found.subject, _needed(tenant, found), line.provider, line.currency, (move,)
-    )
+    books = _needed(session, tenant, found)
+    return Settlement(found.id, found.kind, found.subject, books, line.provider, line.currency, (move,))
 
 
 def _of_day(session: Session, found: Break, into: Into, tenant: str | None) -> Settlement:
@@ -191,13 +190,17 @@ def _of_day(session: Session, found: Break, into: Into, tenant: str | None) -> S
     if not units:
         raise ConflictError("it is over: lines and books agree")
     move = Move(facts.SETTLE, _ACCOUNTS[into], units)
-    return Settlement(found.id, found.kind, found.subject, _needed(tenant, found), day.provider, day.currency, (move,))
+    return Settlement(
+        found.id, found.kind, found.subject, _needed(session, tenant, found), day.provider, day.currency, (move,)
+    )
 
 
-def _needed(tenant: str | None, found: Break) -> str:
+def _needed(session: Session, tenant: str | None, found: Break) -> str:
     chosen = tenant or found.tenant
     if chosen is None:
         raise InvalidRequestError("it is of no payout: say in whose books, --tenant", field="tenant")
+    if chosen not in statement_queries.tenants(session):
+        raise InvalidRequestError(f"{chosen[:80]!r} has no payouts", field="tenant")
     return chosen
 
 

@@ -105,6 +105,11 @@ def read_until(session: Session, provider: str) -> datetime | None:
     return session.scalar(select(func.max(one.until)).where(one.provider == provider, one.read_at.is_not(None)))
 
 
+def told_by(session: Session) -> Sequence[str]:
+    """Providers that there are statements of."""
+    return session.scalars(select(PayoutStatement.provider).distinct().order_by(PayoutStatement.provider)).all()
+
+
 def known(session: Session) -> Sequence[str]:
     """Providers that statements may be of: those of now, and those that there are statements of."""
     names = select(PayoutProviderRow.name).union(select(PayoutStatement.provider))

@@ -127,6 +127,7 @@ def test_a_file_is_kept_whole_or_not_at_all_and_once(counter: Counter, cli: Cli,
     rows = [row(counter, payout_id) for payout_id in paid]
     path = written(tmp_path / "july.csv", rows)
     ask = ("reconcile", "payouts", "--import", path, "--provider", "razorpayx")
+    assert "No statement has lines of this time" in cli("reconcile", "payouts").stdout
     assert "2 lines of razorpayx, 2 of them new" in cli(*ask).stderr
     assert counter.lines() == []
     cli(*ask, "--commit", "--actor", "bob")

@@ -10,7 +10,7 @@ import pytest
 
 from core import breaks, clock
 from core.db import transaction
-from core.errors import ConflictError, PermanentError
+from core.errors import ConflictError, InvalidRequestError, PermanentError
 from domain.payout import service, statements
 from domain.payout.matching import AMOUNT, BALANCE, BOOKS, FEE, MISSING, STATE, UNKNOWN, Waiting
 from domain.payout.statement_models import PayoutStatement
@@ -85,6 +85,8 @@ def test_each_difference_is_its_break_and_heals_or_is_settled(counter: Counter) 
     assert {(each.kind, each.explained_by) for each in healed} == {(MISSING, "payout"), (AMOUNT, "payout")}
 
     for each in counter.open():
+        with pytest.raises(InvalidRequestError, match=r"has no payouts|is of shop"):
+            counter.settle(each, tenant="shopp")
         counter.settle(each, tenant=SHOP)
     outcome = counter.reconcile()
     assert (counter.open(), outcome.differing, outcome.waiting) == ([], 0, {})

@@ -18,7 +18,7 @@ from domain.payout import history, queries
 from domain.payout.content import content_hash
 from domain.payout.ending import let_go
 from domain.payout.models import Payout, PayoutApproval
-from domain.payout.people import because, locked, named, need_seen
+from domain.payout.people import because, locked, makers, named, need_seen
 from domain.payout.screening import submit
 from domain.payout.states import Decision, PayoutState
 
@@ -104,11 +104,6 @@ def _to_decide(session: Session, payout: Payout, decision: Decision, approver: s
     if approver in makers(session, payout):
         raise ConflictError(f"{approver} asked for the payout {payout.id} or edited it: another person decides")
     return True
-
-
-def makers(session: Session, payout: Payout) -> set[str]:
-    """Who had a hand in what it says, and so has none in approving it."""
-    return {named(each) for each in {payout.maker, *queries.editors(session, payout.id)}}
 
 
 def _say(session: Session, payout: Payout, decision: Decision, approver: str, why: str | None) -> None:

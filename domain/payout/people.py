@@ -33,6 +33,11 @@ def named(actor: str) -> str:
     return name
 
 
+def makers(session: Session, payout: Payout) -> set[str]:
+    """Who had a hand in what it says, and so has none in approving it."""
+    return {named(each) for each in {payout.maker, *queries.editors(session, payout.id)}}
+
+
 def because(reason: str) -> str:
     """A reason that says something. Raises InvalidRequestError."""
     words = reason.strip()

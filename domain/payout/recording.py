@@ -16,6 +16,7 @@ from core import clock, jobs
 from core.errors import InvariantError, NotFoundError
 from core.jobs import NewJob
 from domain.payout import books, limits, pace, queries, sending_queries
+from domain.payout.content import content_hash
 from domain.payout.history import ACTOR, ENDS, move, note
 from domain.payout.models import Payout, PayoutAttempt
 from domain.payout.sending_settings import sending as settings
@@ -150,6 +151,7 @@ def _paid(session: Session, payout: Payout, attempt: PayoutAttempt, *, now: date
 def _retake(session: Session, payout: Payout, *, now: datetime) -> None:
     """It was given up, and left all the same: its money is taken again, and the limits count it again."""
     books.retake(session, payout, now=now)
+    payout.evidence = None  # of those who said that it had not left
     limits.recount(session, payout, now=now)
 
 
@@ -239,6 +241,12 @@ def _is_ours_now(session: Session, payout: Payout, attempt: PayoutAttempt, *, no
             return _is_one_too_many(session, payout, attempt)
         attempt.state, attempt.answered_at = A.ACCEPTED, now
         session.flush()
+    if payout.by_hand and payout.current is S.APPROVED and payout.evidence is None:
+        # People were to pay it, and none says that he has. One may be at it: he finds that he can't record it.
+        _is_one_too_many(session, payout, attempt)
+        payout.by_hand = False
+        payout.content_hash = content_hash(payout)
+        note(session, payout, "by_provider", now=now, actor=_by(attempt), attempt=attempt.number)
     if payout.by_hand:
         return _is_one_too_many(session, payout, attempt)
     if payout.current is S.APPROVED:

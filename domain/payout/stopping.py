@@ -12,7 +12,7 @@ from domain.payout import history, queries, screening_queries
 from domain.payout.content import content_hash
 from domain.payout.ending import let_go
 from domain.payout.models import Payout, PayoutProviderRow
-from domain.payout.people import because, locked, named, need_unpaid
+from domain.payout.people import PERSON, because, locked, makers, named, need_unpaid
 from domain.payout.screening import PROCEED
 from domain.payout.states import PAYOUT, PayoutState
 
@@ -59,12 +59,21 @@ def freeze(session: Session, payout_id: UUID, *, actor: str, reason: str, tenant
 def thaw(session: Session, payout_id: UUID, *, actor: str, reason: str, tenant: str | None = None) -> Payout:
     """Let it go on from the screening. It is another revision: what was said of it before the freeze counts no more.
 
-    Raises NotFoundError, InvalidRequestError (actor, reason), and ConflictError if it is not frozen.
+    Raises NotFoundError, InvalidRequestError (actor, reason), and ConflictError if it is not frozen, or if another
+    person froze it and it is the actor's own.
     """
     why, who = because(reason), named(actor)
     payout = locked(session, payout_id, tenant)
     if payout.current is not PayoutState.FROZEN:
         raise ConflictError(f"the payout {payout.id} is {payout.state}, not frozen")
+    frozen = screening_queries.last_event(session, payout.id, "freeze")
+    if (
+        frozen is not None
+        and frozen.actor.startswith(PERSON)
+        and frozen.actor != who
+        and who in makers(session, payout)
+    ):
+        raise ConflictError(f"{frozen.actor} froze the payout {payout.id}: who asked for it or edited it can't thaw it")
     payout.revision += 1
     payout.content_hash = content_hash(payout)
     history.move(session, payout, "thaw", now=clock.now(), actor=who, reason=why, revision=payout.revision)

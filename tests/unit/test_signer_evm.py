@@ -1,13 +1,12 @@
 """What the signer signs on EVM chains: published vectors, and eth_account's own reading of the bytes."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from eth_abi.abi import encode
-from eth_account import Account
-from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.abi import function_signature_to_4byte_selector
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
@@ -39,8 +38,19 @@ TERMS = Terms(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _recursion_as_it_was() -> None:
+    """eth_account raises the limit of recursion a hundredfold, for BLS keys: deep JSON would end this whole process."""
+    limit = sys.getrecursionlimit()
+    import eth_account  # noqa: F401
+
+    sys.setrecursionlimit(limit)
+
+
 def read(raw: str) -> dict[str, Any]:
     """The fields of a type 2, as eth_account reads them."""
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
+
     found: Any = TypedTransaction.from_bytes(HexBytes(raw)).transaction
     return dict(found.dictionary)
 
@@ -82,6 +92,8 @@ def test_a_type_2_comes_out_as_in_besu_s_vectors() -> None:
 def test_a_token_is_paid_by_its_contract_s_transfer() -> None:
     order = replace(ORDER, asset=f"{CHAIN}/erc20:{TOKEN}", units=2**255 + 7)
     signed = SIGNER.build(SECRET, order, TERMS)
+    from eth_account import Account
+
     assert Account.recover_transaction(HexBytes(signed.raw)) == WALLET
     assert signed.chain_tx == "0x" + keccak(bytes.fromhex(signed.raw)).hex()
     fields = read(signed.raw)
@@ -97,6 +109,8 @@ def test_a_token_is_paid_by_its_contract_s_transfer() -> None:
 @pytest.mark.parametrize("legacy", [True, False])
 def test_the_bytes_are_those_that_eth_account_would_sign(legacy: bool) -> None:
     """Over enough of them for both parities and for numbers that are shorter in RLP."""
+    from eth_account import Account
+
     for nonce in range(0, 600, 25):
         terms = replace(LEGACY if legacy else TERMS, inputs=(f"{WALLET}/{nonce}",))
         prices = {"gasPrice": 20 * 10**9} if legacy else {"type": 2, "maxFeePerGas": 30, "maxPriorityFeePerGas": 2}

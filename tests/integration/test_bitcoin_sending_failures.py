@@ -34,6 +34,7 @@ def test_the_loss_of_a_node_stops_no_payment_and_proves_no_death(
         sender = make_sender(elsewhere(lost), sound.url)
         version = wallet.first(sender, order)
         took(sender, version)
+        assert not make_sender(sound.url).dead([version]) and "listsinceblock" not in sound.methods, "while it waits"
         took(sender, in_the_way(wallet, version))
         regtest.mine(DEPTH + 1)
         assert not make_sender(elsewhere(lost), sound.url).dead([version]), "one host alone is no proof of two"

@@ -1,8 +1,8 @@
 """EVM chains: payments of the chain's coin and of ERC-20 tokens, and what cancels one.
 
 After EIP-155 (a signature is for one chain), EIP-1559 and EIP-2718 (type 2), EIP-20 (`transfer`). Signatures are
-deterministic (RFC 6979, by libsecp256k1). Amounts are in wei or the token's base units. eth_account is not used: it brings py_ecc,
-which raises Python's limit of recursion so far that deep JSON ends the process.
+deterministic (RFC 6979, by libsecp256k1). Amounts are in wei or the token's base units. eth_account is not used: it
+brings py_ecc, which raises Python's limit of recursion so far that deep JSON ends the process.
 
 `Terms.inputs` is one nonce, `0x.../7`, so each two versions of an order that share it exclude each other.
 `Terms.fields`, decimal numbers as strings:

@@ -51,15 +51,14 @@ def match(provider: str, since: datetime, until: datetime, *, rest: bool = True)
     _attribute(provider)
     with transaction() as session:
         days = statement_days.read(session, provider, since, until, broken=rest)
-        todo = {
-            *statement_queries.told_of(session, provider, since, until),
-            *(payout_id for day in days for payout_id in day.touched),
-        }
+        told = statement_queries.told_of(session, provider, since, until)
+        todo = {*told, *(payout_id for day in days for payout_id in day.touched)}
         if rest:
             todo |= statement_queries.untold(session, provider, since - statement_queries.SENT_WITHIN, clock.now())
             todo.update(_broken(session, provider))
     made = Outcome()
-    for payout_id in sorted(todo):
+    # What was matched before comes last: a job that is cut short has done what is new.
+    for payout_id in sorted(todo, key=lambda each: (told.get(each, False), each)):
         with transaction() as session:
             _count(made, examine(session, payout_id, provider))
     with transaction() as session:

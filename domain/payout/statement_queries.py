@@ -58,15 +58,15 @@ def lines_within(session: Session, provider: str, since: datetime, until: dateti
     ).all()
 
 
-def told_of(session: Session, provider: str, since: datetime, until: datetime) -> set[UUID]:
-    """Payouts that lines of that time are of, also such as were withdrawn."""
+def told_of(session: Session, provider: str, since: datetime, until: datetime) -> dict[UUID, bool]:
+    """Payouts that lines of that time are of, also such as were withdrawn, and whether all these were matched."""
     line = PayoutStatementLine
-    found = session.scalars(
-        select(line.payout_id)
-        .distinct()
+    found = session.execute(
+        select(line.payout_id, func.bool_and(line.state == "matched"))
         .where(line.provider == provider, line.booked_at >= since, line.booked_at < until)
+        .group_by(line.payout_id)
     )
-    return {payout_id for payout_id in found if payout_id is not None}
+    return {payout_id: matched for payout_id, matched in found if payout_id is not None}
 
 
 def untold(session: Session, provider: str, since: datetime, until: datetime) -> set[UUID]:

@@ -23,6 +23,8 @@ ACTOR = "beneficiary"
 BY_CHECKS = frozenset({Kind.BANK_IN, Kind.UPI})
 """Kinds that are verified without an enquiry where no provider here makes any."""
 NO_ACCOUNT, HOLDER_DIFFERS = "no_such_account", "holder_differs"
+BY_ENQUIRY = frozenset({NO_ACCOUNT, HOLDER_DIFFERS})
+"""Failures that another enquiry, or the right name, may mend."""
 ASK_AGAIN = timedelta(minutes=10)
 """Where nobody can tell yet."""
 

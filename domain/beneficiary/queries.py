@@ -38,6 +38,21 @@ def live(session: Session, *, tenant: str, account: str, fingerprint: str) -> Be
     ).one_or_none()
 
 
+def failure_before(session: Session, *, tenant: str, account: str, fingerprint: str) -> str | None:
+    """Why that destination's last entry in that book stood refused when it was removed. None: it didn't."""
+    return session.scalars(
+        select(Beneficiary.failure)
+        .where(
+            Beneficiary.tenant == tenant,
+            Beneficiary.account == account,
+            Beneficiary.fingerprint == fingerprint,
+            Beneficiary.removed_at.is_not(None),
+        )
+        .order_by(Beneficiary.removed_at.desc(), Beneficiary.id.desc())
+        .limit(1)
+    ).one_or_none()
+
+
 def page(
     session: Session,
     *,

@@ -22,7 +22,7 @@ from core.ids import new_id
 from core.jobs import NewJob
 from domain.beneficiary import checks, queries, sealing
 from domain.beneficiary.banks import Banks, banks, check, refresh
-from domain.beneficiary.enquiring import verify
+from domain.beneficiary.enquiring import BY_ENQUIRY, verify
 from domain.beneficiary.history import move, note, tell_payouts
 from domain.beneficiary.models import Beneficiary, BeneficiaryEvent
 from domain.beneficiary.states import BENEFICIARY, BeneficiaryState
@@ -180,7 +180,13 @@ def _added(
         return None
     row = session.get_one(Beneficiary, row_id)
     note(session, row, "add", now=now, actor=new.actor)
-    if destination.kind in checks.ENQUIRED:
+    before = queries.failure_before(session, tenant=new.tenant, account=new.account, fingerprint=fingerprint)
+    if before is not None and before not in BY_ENQUIRY:
+        # A person's word, or a provider's that it can't be paid, isn't shaken off by removing the entry.
+        row.failure = before
+        why = "it was refused before it was removed"
+        move(session, row, "refuse", now=now, actor="beneficiary", reason=why, failure=before)
+    elif destination.kind in checks.ENQUIRED:
         _ask(session, row)
     else:
         row.verified_at = now

@@ -59,7 +59,7 @@ def test_nothing_of_another_tenant_can_be_paid_seen_or_decided(asking: Desk) -> 
         assert not service.page(session, tenant=CASINO, account=USER)
         for step in (service.cancel, service.freeze, service.thaw):
             with pytest.raises(NotFoundError):
-                step(session, mine.id, **named)  # type: ignore[arg-type]
+                step(session, mine.id, **named)
         with pytest.raises(NotFoundError):
             service.approve(session, mine.id, approver="person:eve", seen_hash=hash_, tenant=CASINO)
         with pytest.raises(NotFoundError):

@@ -21,7 +21,7 @@ setup: ## Make .venv, or bring it up to date; nothing to do takes no time
 up: setup ## The whole platform on this machine, until Ctrl-C
 	@.venv/bin/tallyrail up
 
-demo: setup ## Deposits on a real chain, packets and a card payment, checked to the last unit (ARGS=--keep leaves it up)
+demo: setup ## Deposits and a payout on a real chain, packets, a card payment, checked to the last unit (ARGS=--keep: left up)
 	@$(RUN) -m local.demo $(ARGS)
 
 test: setup ## All tests but the long campaigns

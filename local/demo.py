@@ -1,4 +1,4 @@
-"""`make demo`: real deposits on a real node, from the HTTP request to the books, while things are killed.
+"""`make demo`: real deposits and a payout on a real node, from the HTTP request to the books, while things are killed.
 
 Starts the whole stack in a folder of its own, acts as the upstream app (over HTTP only) and as its payers (on the
 chain, and at a double of Stripe), and reads every figure it expects back over the API. Exit status 0 only if each is
@@ -27,6 +27,8 @@ from local.demo_cases import CHAIN, COIN, Case, Cast, cases, reorged_case
 from local.demo_fiat import SCOPES as FIAT_SCOPES
 from local.demo_fiat import CardAct, Stripe
 from local.demo_packets import SCOPES, Act, ActError, Guests, Units
+from local.demo_payout import SCOPES as PAYOUT_SCOPES
+from local.demo_payout import PayoutAct, Signer
 from local.devchain import DevChain
 from local.process import StartError
 from local.processes import ROOT
@@ -252,23 +254,26 @@ class Demo:
     @contextmanager
     def guests(self) -> Iterator[Guests]:
         """The app again, with a key for cards and games."""
-        scopes = [word for scope in (*SCOPES, *FIAT_SCOPES) for word in ("--scope", scope)]
+        scopes = [word for scope in (*SCOPES, *FIAT_SCOPES, *PAYOUT_SCOPES) for word in ("--scope", scope)]
         guests = Guests(self.stack.api_url, self._tallyrail("keys", "create", TENANT, *scopes).strip())
         try:
             yield guests
         finally:
             guests.close()
 
-    def play(self, stripe: Stripe) -> None:
+    def play(self, stripe: Stripe, signer: Signer) -> None:
         """All of it. Raises DemoError, ActError."""
         show = self.console.print
         with self.guests() as guests:
             card = CardAct(guests, stripe, self.stack.api_url, self.stack.kill, self.say, show)
             games = Act(guests, self.stack.env["REDIS_URL"], self.cast.token_asset, self.say, show)
+            payout = PayoutAct(
+                guests, self.chain, self.cast, signer.wallet, self._tallyrail, self.stack.kill, self.say, show
+            )
             self.payments()
             card.pay()
             self.reorg()  # the worker that the card act killed comes back meanwhile
-            self.reckon(card.refund() | games.play())
+            self.reckon(card.refund() | games.play() | payout.play())
 
     # --- the reckoning
 
@@ -327,8 +332,12 @@ def run(data: Path, *, keep: bool) -> None:
     begin = time.monotonic()
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True, mode=0o700)
-    with Stripe(data / "stripe.log") as stripe, Anvil(data / "anvil") as node, DevChain(node.url) as chain:
-        cast = Cast.on(chain)
+    with (
+        Stripe(data / "stripe.log") as stripe,
+        Anvil(data / "anvil") as node,
+        DevChain(node.url) as chain,
+        Signer(data / "signer", cast := Cast.on(chain)) as signer,
+    ):
         chains_file = data / "chains.toml"
         chains_file.write_text(CHAINS.format(chain=CHAIN, coin=COIN, token=cast.token_asset, depth=DEPTH))
         environ = {
@@ -340,13 +349,16 @@ def run(data: Path, *, keep: bool) -> None:
             "JOBS_RING_AGAIN_AFTER": "1",
             "DEPOSIT_CLAIM": "3",
             **stripe.environment,
+            **signer.environment,
         }
+        signer.fill(chain, cast)
+        signer.start(environ)
         console.print("[bold]Starting[/] PostgreSQL, Valkey, API, relay, workers, beat and Flower", highlight=False)
         with Stack(data, environ=environ) as stack:
             console.print(f"  up after {time.monotonic() - begin:.1f} s: {stack.api_url}", highlight=False)
             demo = Demo(stack, chain, cast, console)
             try:
-                demo.play(stripe)
+                demo.play(stripe, signer)
             finally:
                 demo.upstream.close()
             console.print(f"Done in {time.monotonic() - begin:.1f} s.", highlight=False)

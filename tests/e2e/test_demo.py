@@ -23,6 +23,7 @@ def test_the_demo_ends_with_balanced_books_and_leaves_nothing_running(tmp_path: 
     assert "The books balance" in done.stdout
     assert "10 winners" in done.stdout
     assert "3 webhooks, each sent twice" in done.stdout
-    assert "8 deposits and 26 balances" in done.stdout
+    assert "omar saw it and agrees" in done.stdout
+    assert "8 deposits and 27 balances" in done.stdout
     left = subprocess.run(["pgrep", "-f", str(data)], capture_output=True, text=True, check=False).stdout.split()
     assert left == []

@@ -49,9 +49,14 @@ def timetable() -> list[Schedule]:
         if chain.nodes
         for verb in ("poll", "scan")
     ]
+    onchain.chains()  # what is wrong with WALLETS stops the start
+    # Also where we have no wallet any more: what was sent from it is followed to its end.
     sent = [
-        Schedule(f"follow:{chain}", "tx_monitor.follow", every=onchain.EVERY, args={"chain": chain}, on_demand=True)
-        for chain in onchain.chains()
+        Schedule(
+            f"follow:{chain.id}", "tx_monitor.follow", every=onchain.EVERY, args={"chain": chain.id}, on_demand=True
+        )
+        for chain in registry().chains.values()
+        if chain.nodes
     ]
     asked = [Schedule("refresh_rates", "maintenance.refresh_rates", every=rates().every)] if prices().sources else []
     return [

@@ -132,7 +132,7 @@ def test_one_statement_asks_for_all_chains_and_jobs_do_not_pile_up(desk: MemoryD
 
     schedules = [each for each in beat.timetable() if each.args.get("chain") in {desk.id, *(o.id for o in others)}]
     assert {each.name for each in schedules} == {
-        f"{verb}:{each.id}" for verb in ("poll", "scan") for each in (desk, *others)
+        f"{verb}:{each.id}" for verb in ("poll", "scan", "follow") for each in (desk, *others)
     }
     for second in range(5):
         with transaction() as session:

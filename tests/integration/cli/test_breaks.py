@@ -54,3 +54,17 @@ def test_an_explained_one_that_is_found_again_is_a_new_one(cli: Cli) -> None:
 def test_what_is_not_there_is_said_in_a_sentence(cli: Cli) -> None:
     said = cli("breaks", "show", "0192d5b4-0000-7000-8000-000000000000", status=1).stderr
     assert "there is no break" in said and "Traceback" not in said
+
+
+def test_it_has_an_owner_until_it_is_explained(cli: Cli) -> None:
+    first = noted()
+    assert "Nothing was done" in cli("breaks", "assign", first, "--owner", "bob").stdout
+    cli("breaks", "assign", first, "--owner", "bob", "--commit")
+    noted("9")  # seen again, it is still his
+    (row,) = json.loads(cli("breaks", "list", "--json").stdout)["breaks"]
+    assert (row["owner"], row["times"]) == ("bob", 2)
+    cli("breaks", "assign", first, "--owner", " ", "--commit", status=1)
+    cli("breaks", "assign", first, "--commit")
+    assert json.loads(cli("breaks", "show", first, "--json").stdout)["owner"] is None
+    cli("breaks", "explain", first, "--reason", "settled", "--commit")
+    cli("breaks", "assign", first, "--owner", "bob", "--commit", status=1)

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 
 from chains.signer_client import SignerClient
+from local.process import launcher
 from local.server import HOST, free_port
 from signer import keys
 from signer.journal import Journal
@@ -96,7 +98,8 @@ def running_signer(
     log = folder / "signer.log"
     with log.open("ab") as lines:
         process = subprocess.Popen(
-            [sys.executable, *program],
+            # A run of tests that is killed leaves no signer behind.
+            [*launcher(death_signal=signal.SIGKILL), sys.executable, *program],
             cwd=ROOT,
             env=environment | {"PYTHONPATH": str(ROOT), "LOG_FORMAT": "json"} | given,
             stdout=lines,

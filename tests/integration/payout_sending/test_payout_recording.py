@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from core import clock
 from core.db import transaction
 from core.errors import ConflictError, InvariantError
 from core.ids import new_id
+from core.jobs import Job
 from domain.payout import stopping
 from domain.payout.sending_settings import sending
 from domain.payout.states import AttemptState, PayoutState
@@ -136,6 +138,9 @@ def test_failed_then_paid_takes_what_there_is_and_the_rest_is_owed(desk: Desk) -
     payout_id = desk.sent()
     tell(desk, payout_id, R.FAILED, Refusal.DESTINATION)
     assert desk.get(payout_id).counted_on is None
+    with transaction() as session:
+        (told,) = session.scalars(select(Job.args).where(Job.task == "payout.refuse_beneficiary"))
+    assert (told["beneficiary_id"], told["provider"]) == (str(desk.get(payout_id).beneficiary_id), "acme")
     desk.give(-(RICH - 4_000))  # spent
     tell(desk, payout_id, R.PAID)
     assert desk.state(payout_id) is S.PAID

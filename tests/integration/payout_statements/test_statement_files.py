@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from core import clock
+from core import breaks, clock
 from core.db import transaction
 from core.errors import InvalidRequestError
 from domain.payout.statement_file import parsed
@@ -173,5 +173,10 @@ def test_what_differs_is_told_and_settled(counter: Counter, cli: Cli) -> None:
     made = json.loads(cli(*settle, "--units", "-2000", "--commit", "--json").stdout)
     assert (made["committed"], made["units"]) == (True, "-2000")
     assert "explained by ada" in cli(*settle, "--units", "-2000", "--commit", status=1).stderr
+    other = breaks.Difference(
+        kind="payout.statement_fee", subject="x", expected="1", found="2", detail={"provider": "stripe"}
+    )
+    with transaction() as session:
+        breaks.note(session, other)  # another provider's
     assert str(found.id) not in cli("reconcile", "payouts").stdout
     assert counter.balance("house:payout_fees", counter.double.currency) == 2 * 590 + 2000

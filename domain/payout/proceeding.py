@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from core import clock
 from core.errors import ConflictError, NotFoundError
-from domain.payout import creating, queries, screening, screening_queries
+from domain.payout import creating, queries, screening, screening_queries, sending_queries
+from domain.payout.content import content_hash
 from domain.payout.ending import let_go
 from domain.payout.errors import PayoutRefusedError
 from domain.payout.history import ACTOR, move
@@ -32,6 +33,9 @@ def proceed(session: Session, payout_id: UUID, ports: Ports) -> None:
     if payout.begun_journal_id is not None and payout.current is not PayoutState.HELD:
         return  # it was sent before, and only a person who froze and thawed it has it looked at again
     now = clock.now()
+    if payout.current is PayoutState.HELD and _is_there(session, payout):
+        _go_on(session, payout, now=now)
+        return
     taken = _entry(session, payout, ports)
     if taken is not None and taken.state == "refused":
         _reject(session, payout, REFUSED, f"its destination is refused: {taken.failure}", now=now)
@@ -49,6 +53,21 @@ def proceed(session: Session, payout_id: UUID, ports: Ports) -> None:
 def waiting_for(session: Session, beneficiary_id: UUID) -> Sequence[UUID]:
     """The payouts that what is decided about a destination matters to."""
     return screening_queries.unsent_to(session, beneficiary_id)
+
+
+def _is_there(session: Session, payout: Payout) -> bool:
+    return sending_queries.there(sending_queries.attempts(session, payout.id)) is not None
+
+
+def _go_on(session: Session, payout: Payout, *, now: datetime) -> None:
+    """A provider has it after all, and a person thawed it: whatever rules or its destination's entry say now, that is
+    what it goes on with.
+    """
+    payout.by_hand = False
+    payout.content_hash = content_hash(payout)
+    for event in ("screen", "approve"):
+        move(session, payout, event, now=now, actor=ACTOR, reason="a provider has it after all")
+    screening.submit(session, payout)
 
 
 def _entry(session: Session, payout: Payout, ports: Ports) -> Taken | None:

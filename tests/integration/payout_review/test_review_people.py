@@ -7,11 +7,12 @@ import pytest
 from core import clock
 from core.db import transaction
 from core.errors import ConflictError
-from domain.payout import by_hand, queries, resolving, stopping
+from domain.payout import by_hand, proceeding, queries, resolving, stopping
 from domain.payout.by_hand import Evidence
 from domain.payout.models import Payout
 from domain.payout.states import PayoutState
 from providers.payout.base import Refusal, RemittanceState, Standing
+from tests.integration.payout.counter import Book, Entry
 from tests.integration.payout_review.test_review_sending import ACME, told
 from tests.integration.payout_sending.desk import FEE, RICH, SUSPENSE, TRANSIT, UNITS, USER, Desk
 
@@ -74,3 +75,16 @@ def test_nobody_thaws_his_own_payout_that_another_froze(desk: Desk) -> None:
     assert step(payout_id, "thaw", ANN).current is S.HELD
     step(payout_id, "freeze", ADA)
     assert step(payout_id, "thaw", ADA).current is S.HELD  # his own word
+
+
+def test_what_a_provider_has_after_all_goes_on_when_it_thaws_whatever_is_said_of_its_destination(desk: Desk) -> None:
+    payout_id = desk.sent()
+    told(desk, payout_id, R.FAILED)
+    told(desk, payout_id, R.PENDING)
+    shop = Book()
+    shop.entries[desk.get(payout_id).beneficiary_id] = Entry(desk.get(payout_id).beneficiary_id, state="refused")
+    step(payout_id, "thaw", ANN)
+    with transaction() as session:
+        proceeding.proceed(session, payout_id, shop.ports())
+    desk.work()
+    assert (desk.state(payout_id), desk.accepted(), desk.balance(TRANSIT)) == (S.SUBMITTED, 1, UNITS + FEE)

@@ -30,7 +30,7 @@ def lab(
         yield made
 
 
-def check(lab: RealLab, payouts: Sequence[tuple[UUID, str, str]]) -> None:
+def check(lab: RealLab, payouts: Sequence[tuple[UUID, str, str]], *breaks: str) -> None:
     """(payout, asset, recipient) that were paid UNITS each: the chain, the books and the gas agree."""
     cost, moved = 0, {COIN: 0}
     for payout, asset, recipient in payouts:
@@ -47,7 +47,7 @@ def check(lab: RealLab, payouts: Sequence[tuple[UUID, str, str]]) -> None:
         assert lab.desk.balance(USER, asset) == RICH - paid * (UNITS + FEE)
         assert lab.desk.balance("transit:payouts", asset) == 0
     assert lab.desk.balance("house:payout_fees", COIN) == cost
-    assert lab.desk.breaks() == []
+    assert lab.desk.breaks() == list(breaks)
 
 
 def test_coin_and_a_token_are_paid(lab: RealLab, token: Token) -> None:
@@ -101,6 +101,25 @@ def test_a_replaced_block_pays_once(lab: RealLab) -> None:
         lab.rounds(payout, S.PAID, blocks=DEPTH // 2)
     assert lab.node.nonce(lab.wallet) == nonce + 1
     check(lab, [(payout, COIN, recipient)])
+
+
+def test_one_that_somebody_replaced_is_proven_dead_and_paid_anew(lab: RealLab) -> None:
+    recipient = lab.node.new_account()
+    with lab.node.no_mining():
+        payout = lab.payout(UNITS, to=recipient)
+        lab.send()
+        lab.node.replace(lab.versions(payout)[0].chain_tx or "")
+        lab.mine(2)
+        lab.round()
+        assert lab.transfer(payout).current is T.SENT, "what isn't final may be undone"
+        lab.mine(DEPTH)
+        lab.round()
+        assert (lab.transfer(payout).current, lab.desk.state(payout)) == (T.DEAD, S.APPROVED)
+        lab.desk.later(minutes=10)
+        lab.desk.poll()
+        lab.rounds(payout, S.PAID, blocks=DEPTH // 2)
+    assert [each.current for each in lab.transfers(payout)] == [T.DEAD, T.CONFIRMED]
+    check(lab, [(payout, COIN, recipient)], "onchain.outrun")
 
 
 def test_a_node_that_is_lost_delays_it(

@@ -190,7 +190,8 @@ def is_absent(attempt: PayoutAttempt, able: Abilities, *, asked_at: datetime) ->
     """Whether that none was found then proves that there is none, and will be none."""
     if able.absent_after is None:
         return False
-    return asked_at >= attempt.last_sent_at + able.absent_after + margin(able.absent_after)
+    # What is kept is the intent's time: its call may have come so much later.
+    return asked_at >= attempt.last_sent_at + settings().send_within + able.absent_after + margin(able.absent_after)
 
 
 def may_be_sent_again(attempt: PayoutAttempt, able: Abilities, *, now: datetime) -> bool:

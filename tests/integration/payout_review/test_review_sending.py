@@ -1,5 +1,6 @@
 """Ways in which a payout could have been paid twice, or stood in the books otherwise than at its provider."""
 
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from core.db import transaction
 from core.errors import ConflictError
 from domain.payout import by_hand, resolving, stopping
+from domain.payout.sending_settings import sending
 from domain.payout.states import PayoutState
 from providers.payout.base import Refusal, RemittanceState, Standing
 from tests.integration.payout_sending.desk import FEE, RICH, SUSPENSE, TRANSIT, UNITS, USER, Desk
@@ -98,3 +100,18 @@ def test_what_failed_and_is_under_way_beside_another_is_gone_on_with(two: Desk) 
     two.later(days=1)
     two.poll()
     assert len(two.attempts(payout_id)) == 3  # now it is proven of both
+
+
+def test_a_call_that_came_late_is_not_taken_for_absent_before_its_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may hang between its intent and its call for as long as PAYOUT_SEND_WITHIN allows."""
+    monkeypatch.setenv("PAYOUT_SEND_WITHIN", "PT20M")
+    sending.cache_clear()
+    desk.provider.absent_after, desk.provider.key_window = timedelta(hours=1), timedelta(0)
+    desk.provider.answers, desk.provider.late = [Standing.UNKNOWN], timedelta(minutes=75)  # it was called after 15 min
+    payout_id = desk.sent()
+    for minutes in (66, 16):
+        desk.later(minutes=minutes)
+        desk.poll()
+    assert (desk.state(payout_id), desk.accepted(), len(desk.attempts(payout_id))) == (S.SUBMITTED, 1, 1)

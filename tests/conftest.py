@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,9 +33,15 @@ structlog.configure(
 )
 
 
+RECURSION = sys.getrecursionlimit()
+
+
 @pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    """A command of the CLI that runs in this process has its own way of logging, which would stay."""
+def _process_as_it_was() -> Iterator[None]:
+    """What a test may leave behind in this process."""
+    # A library that only tests import (py_ecc, by eth_account) raises it so far that deep JSON ends the process.
+    sys.setrecursionlimit(RECURSION)
+    # A command of the CLI that runs here has its own way of logging.
     before = structlog.get_config()
     yield
     structlog.configure(**before)

@@ -115,3 +115,19 @@ def test_a_call_that_came_late_is_not_taken_for_absent_before_its_time(
         desk.later(minutes=minutes)
         desk.poll()
     assert (desk.state(payout_id), desk.accepted(), len(desk.attempts(payout_id))) == (S.SUBMITTED, 1, 1)
+
+
+@pytest.mark.xfail(strict=True, reason="fees are kept by payout, not by attempt: the second provider's is booked short")
+def test_each_provider_is_booked_the_fee_that_it_took(two: Desk) -> None:
+    two.providers["acme"].answers = [Refusal.PROVIDER]
+    payout_id = two.sent()
+    acme, bravo = two.providers["acme"], two.providers["bravo"]
+    bravo.tell(two.reference(payout_id, 2), R.PAID, fee_units=30)
+    two.look(payout_id)
+    bravo.tell(two.reference(payout_id, 2), R.RETURNED, Refusal.DESTINATION, fee_units=30)
+    two.later(seconds=1)
+    two.look(payout_id)
+    acme.make(acme.asked[0])
+    acme.tell(two.reference(payout_id), R.PAID, fee_units=20)
+    two.look(payout_id, two.attempts(payout_id)[0].id)
+    assert (two.balance(BRAVO), two.balance(ACME)) == (-30, -UNITS - 20)

@@ -118,7 +118,8 @@ class ChainSender(Protocol):
     def raised(self, order: Order, versions: Sequence[Version]) -> Terms | None:
         """Of a version that outbids all of these and shares an input with each. None: there is no need to, or no way.
 
-        Called when the last of them has waited for long. Raises OrderRefusedError.
+        Called when the last of them has waited for long. It adds no input, as the signer binds those for ever and
+        the version that is mined may be one without it. Raises OrderRefusedError.
         """
 
     def cancelling(self, order: Order, versions: Sequence[Version]) -> Terms | None:

@@ -36,23 +36,24 @@ def end(
     why: str,
     now: datetime,
     words: str | None = None,
+    keep: Collection[str] = (),
 ) -> None:
-    """It did not pay, which is proven. The caller has its lock.
+    """It did not pay, which is proven. The caller has its lock. `keep`: inputs that nobody else may use.
 
     `why` is told to others, so it has nothing of its destination; `words`, which may have, stay in the history.
     """
     transfer.failure, transfer.why = str(failure), why[:WHY_LENGTH_MAX]
     move(session, transfer, event, now=now, reason=(words or why)[:WHY_LENGTH_MAX])
-    settle(session, transfer, now=now)
+    settle(session, transfer, now=now, keep=keep)
     tell(session, transfer)
 
 
-def settle(session: Session, transfer: OnchainTransfer, *, now: datetime) -> None:
+def settle(session: Session, transfer: OnchainTransfer, *, now: datetime, keep: Collection[str] = ()) -> None:
     """Nothing will change any more."""
     transfer.final_at = now
     transfer.next_look_at = None
     transfer.waits_since = None
-    let_go(session, transfer, now=now)
+    let_go(session, transfer, now=now, but=keep)
 
 
 def let_go(session: Session, transfer: OnchainTransfer, *, now: datetime, but: Collection[str] = ()) -> None:

@@ -196,11 +196,13 @@ def _moved(session: Session, transfer: OnchainTransfer, found: tuple[OnchainVers
 def _die(session: Session, transfer: OnchainTransfer, signed: Sequence[OnchainVersion]) -> None:
     now = clock.now()
     why = "its time was over before a block took it"
-    if any(version.decoded.inputs for version in signed):
+    inputs = {each for version in signed for each in version.decoded.inputs}
+    if inputs:
         # Whoever did that has our key, or used it beside us.
         why = "what it uses up was used by something else"
         ending.difference(session, transfer, ending.OUTRUN, expected="used up by us", found=why)
-    ending.end(session, transfer, "die", failure=Refusal.PROVIDER, why=why, now=now)
+    # Those that nothing used (Bitcoin) the signer gives to no other order: they stay where they are.
+    ending.end(session, transfer, "die", failure=Refusal.PROVIDER, why=why, now=now, keep=inputs)
 
 
 def _follow(
@@ -214,11 +216,11 @@ def _follow(
         )
     event = verdicts.ending(transfer, version, tx, sight) if transfer.current is S.MINED else None
     if event is not None and event != "confirm":
-        failure, why = Refusal.PROVIDER, "a person cancelled it"
-        if event == "revert":
-            failure, why = Refusal.DESTINATION, "it failed in its block"
+        # One that failed was tried before it was signed, so what it failed of came later. Whoever tries again is told
+        # what it is: our wallet has too little, or its recipient takes it no more.
+        why = "it failed in its block" if event == "revert" else "a person cancelled it"
         books.book_cost(session, transfer, version, coin, sight.costs[tx.id])
-        ending.end(session, transfer, event, failure=failure, why=why, now=now)
+        ending.end(session, transfer, event, failure=Refusal.PROVIDER, why=why, now=now)
         return
     if event == "confirm":
         _confirm(session, transfer, tx)

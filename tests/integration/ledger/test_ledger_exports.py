@@ -159,7 +159,7 @@ def age(superuser_url: str, tenant: str, days: int) -> None:
 def assert_says(entry: dict[str, Any], row: Any) -> None:
     sign = 1 if entry["side"] == "credit" else -1
     assert sign * int(entry["units"]) == row.units
-    assert Decimal(entry["amount"]).scaleb(SCALES[row.asset], EXACTLY) == abs(row.units)
+    assert Decimal(entry["amount"]).scaleb(SCALES[row.asset], EXACTLY) == abs(int(row.units))
     assert len(entry["amount"].partition(".")[2]) == SCALES[row.asset] == int(entry["scale"])
     assert rule(row.code).normal_side.sign * int(entry["balance"]) == row.balance
     assert (entry["account"], entry["kind"], entry["asset"]) == (row.code, row.kind, row.asset)

@@ -167,6 +167,7 @@ def race(house: Campaign, number: int) -> str:
     return packet
 
 
+@pytest.mark.faults
 def test_two_thousand_at_once(house: Campaign) -> None:
     house.settle()
     race(house, 0)

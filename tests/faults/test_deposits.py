@@ -72,7 +72,7 @@ def balance(account: str) -> int:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("mode", ["by_hash", "by_address"])
 def test_a_worker_killed_at_each_step_of_a_deposit_credits_it_once(
     fleet: Fleet, watched: DevChain, tmp_path: Path, mode: str, stride: int
@@ -120,7 +120,7 @@ def test_a_worker_killed_at_each_step_of_a_deposit_credits_it_once(
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("stride", [37, pytest.param(1, marks=pytest.mark.faults)])
 def test_a_worker_killed_at_each_step_of_a_rescan_finds_what_was_missed_once(
     fleet: Fleet, watched: DevChain, tmp_path: Path, stride: int
 ) -> None:

@@ -323,6 +323,7 @@ def test_nothing_is_left_of_a_worker_killed_with_9(fleet: Fleet, submit: Submit)
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), timeout=5)
 
 
+@pytest.mark.faults
 def test_the_health_command_tells_a_fresh_queue_from_a_stale_one(fleet: Fleet, database_url: str) -> None:
     def healthy() -> bool:
         command = [sys.executable, "-m", "workers.health", "maintenance", "relay", "beat"]

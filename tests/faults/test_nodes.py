@@ -88,7 +88,6 @@ TIMES = ("for a while", "now and then")
 QUICK = {
     ("eip155", "dies", "alone", "now and then"),
     ("eip155", "lags", "first of two", "now and then"),
-    ("bip122", "now this, now that", "alone", "now and then"),
     ("solana", "truncates", "alone", "now and then"),
     ("tron", "html", "first of two", "for a while"),
     ("aptos", "500", "alone", "now and then"),

@@ -28,10 +28,9 @@ from tests.conformance.till import TENANT, UNITS, Till
 
 DEPTH_MAX = 20
 USERS = ("1", "2", "3")
-KINDS = ("eip155", "bip122")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=["eip155", pytest.param("bip122", marks=pytest.mark.faults)])
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with opened(request.param, tmp_path_factory.mktemp(request.param)) as lab:
         yield lab

@@ -76,7 +76,7 @@ NEVER = {
 """What needs more than a request to be carried out."""
 UNDONE_MAX = 8
 """Of the addresses, some sixty: four requests to each don't always hit."""
-CASES_MAX = 12
+CASES_MAX = 8
 """Of the edges of an address. All of them are asked for by the run that is marked soak."""
 MIXED = 207
 """Of a batch each part is refused by itself."""
